@@ -9,8 +9,10 @@
  * retried elsewhere; with another one only if no such request has come for a while.
  *
  * A request with a key (sticky.h) goes to the server of that key instead, whatever the turns are, in
- * proportion to the weights alone; a trial of it, while it is down; to the next one for that key, if
- * it is down or full. Servers that are up for no other reason get nothing by keys: as below.
+ * proportion to the same shares: while one warms up its keys come to it one after the other, and none
+ * leaves it again. A session that is known stays at its server, whatever share that has. A trial of
+ * the server, while it is down, is of its keys too; a key goes to the next one if its own is down or
+ * full. Servers that are up for no other reason get nothing by keys: as below.
  *
  * Backup servers are asked if no other is up; servers that drain if these are not up either; then
  * all, whatever is known of them.

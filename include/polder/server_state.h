@@ -27,7 +27,8 @@
  *         never ejects the last one that is UP.
  *
  * The share of a server grows from a hundredth to the whole after it is UP, during slow_start of
- * its upstream, or SERVER_RETURN_MS after an ejection (server_warmth()).
+ * its upstream, or SERVER_RETURN_MS after an ejection (server_warmth()); so it does from when it
+ * passes its checks again.
  *
  * Beside the state stands what active checks have found (server_check.h): a server that fails them
  * counts as down, whatever its state, and gets no trials; one that asks for less gets less.
@@ -171,10 +172,12 @@ struct server_view {
     uint64_t since_ms;         /* of the state, mono */
 };
 struct server_view server_view(const struct server_row *row);
-/* server_row.check: state and weight of the last change; the words are in server_check.h. */
-#define SERVER_CHECK_DOWN  UINT64_C(1)
-#define SERVER_CHECK_DRAIN UINT64_C(2)
-#define SERVER_IS_RETURNED (UINT64_C(1) << 23)
+/* server_row.check: state and weight of the last change, and since when it is down by checks, or not
+ * (mono, from bit 24 on); the words are in server_check.h. */
+#define SERVER_CHECK_DOWN     UINT64_C(1)
+#define SERVER_CHECK_DRAIN    UINT64_C(2)
+#define SERVER_CHECK_RETURNED UINT64_C(8) /* not down, but it was */
+#define SERVER_IS_RETURNED    (UINT64_C(1) << 23)
 /* It answers, and is not kept out. */
 static inline bool server_is_up(const struct server_row *row)
 {
@@ -193,7 +196,9 @@ static inline uint32_t server_warmth(const struct server_row *row, uint32_t slow
                                      uint64_t now_ms)
 {
     const uint64_t word = atomic_load_explicit(&row->word, memory_order_relaxed);
-    const uint64_t since_ms = word >> 24;
+    const uint64_t check = atomic_load_explicit(&row->check, memory_order_relaxed);
+    const uint64_t passes_ms = check & SERVER_CHECK_RETURNED ? check >> 24 : 0;
+    const uint64_t since_ms = word >> 24 > passes_ms ? word >> 24 : passes_ms;
     const uint64_t up_ms = now_ms > since_ms ? now_ms - since_ms : 0;
     if (!slow_start_ms && word & SERVER_IS_RETURNED)
         slow_start_ms = SERVER_RETURN_MS;

@@ -3,7 +3,7 @@
  * sticky: keeps a client, or a session, at one server of an upstream (`sticky`).
  *
  * A key's server is found by weighted rendezvous: each server has a score made of the key, its id
- * and its weight, and the lowest wins. Nothing is stored, all processes agree, and where a weight
+ * and its share, and the lowest wins. Nothing is stored, all processes agree, and where a share
  * changes only those keys move that have to. A session that a backend has named itself (`sticky =
  * "header:NAME"`, in an answer) stays at that server: such sessions are remembered in a page.
  *
@@ -42,7 +42,7 @@ struct sticky_key {
 
 uint64_t sticky_hash(const void *at, size_t len); /* never 0 */
 /* The lowest wins. weight: not 0. */
-double sticky_score(uint64_t hash, uint64_t server_id, uint32_t weight);
+double sticky_score(uint64_t hash, uint64_t server_id, double weight);
 static inline uint32_t sticky_server_part(uint64_t server_id)
 {
     return (uint32_t)(server_id >> 40) | 1u << 24; /* never 0 */

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* server_row.check: down 1, drain 1, known 1, unused 1, last 4, percent less 8, unused 8, since 40
+/* server_row.check: down 1, drain 1, known 1, returned 1, last 4, percent less 8, unused 8, since 40
  * bits. */
 #define KNOWN      UINT64_C(4)
 #define LAST_AT    4
@@ -75,7 +75,8 @@ bool server_check_note(struct server_row *row, struct server_check_trend *trend,
         word = (word & ~SINCE_MASK) | now_ms << SINCE_AT;
     word = (word & ~LAST_MASK) | KNOWN | (uint64_t)result << LAST_AT;
     if (changes)
-        word ^= SERVER_CHECK_DOWN;
+        word = down ? (word & ~SERVER_CHECK_DOWN) | SERVER_CHECK_RETURNED
+                    : (word & ~SERVER_CHECK_RETURNED) | SERVER_CHECK_DOWN;
     atomic_store_explicit(&row->check, word, memory_order_relaxed);
     atomic_fetch_add_explicit(&row->checks[result], 1, memory_order_relaxed);
     return changes;

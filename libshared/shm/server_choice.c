@@ -46,13 +46,16 @@ static bool option_has_rank(const struct server_option *o, enum rank rank)
     return rank == RANK_DRAINS ? drains : !drains && o->backup == (rank == RANK_BACKUP);
 }
 
+/* One that is down keeps its share, for when it is back: then it warms up. */
 static int64_t share_of(const struct server_choice *c, const struct server_option *o)
 {
     if (!o->row)
         return (int64_t)o->weight * SERVER_SHARE * 100;
     const uint32_t percent = server_drains(o->row) ? 100 : server_percent(o->row);
-    return (int64_t)o->weight * percent *
-           server_warmth(o->row, c->upstream->slow_start_ms, c->now_ms);
+    const uint32_t warmth = server_is_up(o->row)
+                                ? server_warmth(o->row, c->upstream->slow_start_ms, c->now_ms)
+                                : SERVER_SHARE;
+    return (int64_t)o->weight * percent * warmth;
 }
 
 /* Is its turn before that of the best one so far? */
@@ -122,7 +125,7 @@ static int keeper(const struct server_choice *c, bool only_up)
             return (int)i;
         if (o->backup || (o->row && server_drains(o->row)))
             continue;
-        const double score = sticky_score(c->sticky->hash, id, o->weight);
+        const double score = sticky_score(c->sticky->hash, id, (double)share_of(c, o));
         if (best < 0 || score < lowest) {
             best = (int)i;
             lowest = score;

@@ -17,11 +17,11 @@ uint64_t sticky_hash(const void *at, size_t len)
 
 /* Exponential variates: the lowest of several is that of server i with the probability weight_i of
  * the sum of weights, and another weight of one server changes no order among the others. */
-double sticky_score(uint64_t hash, uint64_t server_id, uint32_t weight)
+double sticky_score(uint64_t hash, uint64_t server_id, double weight)
 {
     const uint64_t both[2] = {hash, server_id};
     const uint64_t mixed = XXH3_64bits(both, sizeof both) >> 11; /* 53 bits */
-    return -log(((double)mixed + .5) / 9007199254740992.) / (double)weight;
+    return -log(((double)mixed + .5) / 9007199254740992.) / weight;
 }
 
 bool sticky_value_read(const char *at, size_t len, uint64_t *hash)

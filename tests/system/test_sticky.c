@@ -30,6 +30,8 @@ static bool answers(struct asked *a, const char *name)
     return reply_ok(a, lines, name);
 }
 
+static _Atomic(const char *) wants = ""; /* green's answer to a check says so */
+
 static bool is_blue(struct asked *a)
 {
     return answers(a, "blue");
@@ -37,6 +39,8 @@ static bool is_blue(struct asked *a)
 
 static bool is_green(struct asked *a)
 {
+    if (!strcmp(a->target, "/check"))
+        return reply_ok(a, atomic_load(&wants), "green");
     return answers(a, "green");
 }
 
@@ -133,6 +137,25 @@ static void clients_stay_on_their_side(void **state)
     ask_as_all(now);
     assert_int_equal(greens(now), 0);
     green = backend_start(is_green, NULL);
+}
+
+static void a_server_that_asks_for_less_keeps_a_part_of_its_clients(void **state)
+{
+    char before[CLIENTS], now[CLIENTS];
+    (void)state;
+    start("client\" health = \"/check\" health_interval = \"50ms");
+    shift(50);
+    ask_as_all(before);
+    atomic_store(&wants, "Polder-Weight: 25\r\n");
+    wait_until(house_logged(&house, "asks for 25 % of its weight"), 10000);
+    ask_as_all(now);
+    assert_in_range(greens(now), 36, 84); /* 25 of 125 */
+    for (int i = 0; i < CLIENTS; i++)
+        assert_false(before[i] == 'b' && now[i] == 'g');
+    atomic_store(&wants, "");
+    wait_until(house_logged(&house, "asks for 100 % of its weight"), 10000);
+    ask_as_all(now);
+    assert_memory_equal(before, now, CLIENTS);
 }
 
 /* ---- by cookie ---- */
@@ -280,6 +303,8 @@ int main(void)
 {
     const struct CMUnitTest stories[] = {
         cmocka_unit_test_setup_teardown(clients_stay_on_their_side, begin, end),
+        cmocka_unit_test_setup_teardown(a_server_that_asks_for_less_keeps_a_part_of_its_clients,
+                                        begin, end),
         cmocka_unit_test_setup_teardown(a_cookie_of_polders_own_keeps_a_client, begin, end),
         cmocka_unit_test_setup_teardown(its_cookie_is_in_no_stored_answer_and_identifies_nobody,
                                         begin, end),

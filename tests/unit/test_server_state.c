@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The table of server states: its rows, its moves, one trial at a time over processes that die, and
  * addresses that are whole whenever they are read. */
+#include "polder/server_check.h"
 #include "polder/server_choice.h"
 #include "polder/server_state.h"
 #include "polder/stats.h"
@@ -466,6 +467,88 @@ static void an_address_keeps_its_form(void **state)
 
 /* ---- turns ---- */
 
+enum { KEYS = 500 };
+
+/* Which of two servers has each key? */
+static void owners_of(const struct server_choice *c, struct sticky_key *key, int owner[KEYS])
+{
+    uint64_t lease_ms;
+    for (unsigned i = 0; i < KEYS; i++) {
+        key->hash = sticky_hash(&i, sizeof i);
+        owner[i] = server_choose(c, &lease_ms);
+    }
+}
+
+static int firsts(const int owner[KEYS])
+{
+    int n = 0;
+    for (int i = 0; i < KEYS; i++)
+        n += owner[i] == 0;
+    return n;
+}
+
+static void keys_come_to_a_server_as_it_warms_up_and_leave_it_as_it_asks(void **state)
+{
+    struct config_upstream upstream = {.name = "u",
+                                       .connect_timeout_ms = 1000,
+                                       .timeout_ms = 1000,
+                                       .n_servers = 2,
+                                       .slow_start_ms = 10000};
+    struct config_server servers[2] = {{.upstream = &upstream, .address.text = "a:1"},
+                                       {.upstream = &upstream, .address.text = "b:1"}};
+    struct sticky_key key = {0};
+    struct server_option option[2];
+    int64_t turn[2] = {0};
+    int before[KEYS], now[KEYS], whole[KEYS];
+    (void)state;
+    upstream.servers = servers;
+    for (int i = 0; i < 2; i++)
+        option[i] = (struct server_option){server_claim(table, stats_server_id(&servers[i]), 1),
+                                           .weight = 1, .turn = &turn[i]};
+    struct server_choice c = {&upstream, option, 2, true, 20000, &key};
+    owners_of(&c, &key, whole);
+    assert_in_range(firsts(whole), KEYS * 4 / 10, KEYS * 6 / 10);
+    server_note_failure(option[0].row, SERVER_REFUSED, false, 20000);
+    assert_true(server_note_answer(option[0].row, true, 21000));
+    c.now_ms = 21000;
+    owners_of(&c, &key, before);
+    assert_in_range(firsts(before), 0, KEYS / 20);
+    for (; c.now_ms <= 31000; c.now_ms += 1000) { /* one after the other, and none leaves it */
+        owners_of(&c, &key, now);
+        for (int i = 0; i < KEYS; i++)
+            assert_false(before[i] == 0 && now[i] == 1);
+        memcpy(before, now, sizeof now);
+    }
+    assert_memory_equal(now, whole, sizeof now);
+    server_check_set_weight(option[0].row, 25, false);
+    owners_of(&c, &key, now);
+    assert_in_range(firsts(now), KEYS * 14 / 100, KEYS * 26 / 100); /* 25 of 125 */
+    for (int i = 0; i < KEYS; i++)
+        assert_false(whole[i] == 1 && now[i] == 0);
+    key.server =
+        sticky_server_part(stats_server_id(&servers[0])); /* sessions that are known stay */
+    owners_of(&c, &key, now);
+    assert_int_equal(firsts(now), KEYS);
+}
+
+static void a_server_that_passes_its_checks_again_warms_up(void **state)
+{
+    struct server_row *row = server_claim(table, 1, 1);
+    struct server_check_trend trend = {0};
+    (void)state;
+    server_check_note(row, &trend, SERVER_CHECK_PASSED, 1, 1, 50000);
+    assert_int_equal(server_warmth(row, 10000, 50000), 100); /* the first one says nothing new */
+    server_check_note(row, &trend, SERVER_CHECK_STATUS, 1, 1, 60000);
+    server_check_note(row, &trend, SERVER_CHECK_PASSED, 1, 1, 70000);
+    assert_int_equal(server_warmth(row, 10000, 70000), 1);
+    server_check_note(row, &trend, SERVER_CHECK_PASSED, 1, 1, 75000);
+    assert_int_equal(server_warmth(row, 10000, 75000), 50);
+    assert_int_equal(server_warmth(row, 0, 75000), 100);
+    assert_int_equal(server_warmth(row, 10000, 80000), 100);
+    server_check_end(row);
+    assert_int_equal(server_warmth(row, 100000, 100001), 100);
+}
+
 static void a_server_of_which_nothing_is_known_takes_its_turns(void **state)
 {
     (void)state;
@@ -598,6 +681,8 @@ static void of_the_last_two_one_stays_up(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        STORY(keys_come_to_a_server_as_it_warms_up_and_leave_it_as_it_asks),
+        STORY(a_server_that_passes_its_checks_again_warms_up),
         STORY(a_key_has_a_server_and_comes_back_to_it),
         STORY(a_server_of_which_nothing_is_known_takes_its_turns),
         STORY(a_row_is_found_again_by_its_id),
