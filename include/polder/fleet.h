@@ -102,29 +102,36 @@ enum fleet_kind {
 };
 
 /* What else they note there, for the shared cache (control's fleet_share.h); the kind is in the
- * flags too. The permit of the record is that of the fetch. */
+ * flags too. The permit of the record is that under which the store was asked. */
 enum fleet_share_note {
-    FLEET_SHARE_ASK = 64, /* struct fleet_ask, the URL */
-    FLEET_SHARE_END,      /* struct fleet_end, the URL: the fetch brought nothing to share */
+    FLEET_SHARE_ASK = 64, /* struct fleet_ask, URL, partition, the text that selects the variant */
+    FLEET_SHARE_END,      /* struct fleet_end: the fetch brought nothing to share */
     FLEET_SHARE_CHUNK,    /* CACHE_CHUNK bytes of a body, or the rest of it; the record's stream
                              tells bodies of a worker apart */
     FLEET_SHARE_PUT,      /* struct fleet_put, record, url, vary, head, body unless it came in
-                             chunks, names of Vary, origin */
+                             chunks, partition, origin */
 };
-#define FLEET_BODY_MAX (256u << 10)
+#define FLEET_NOTES_LAYOUT 2
+#define FLEET_BODY_MAX     (256u << 10)
 struct fleet_ask {
     struct cache_key key; /* of the URL, here */
+    uint64_t newer_ms;    /* real; what is here is valid, and fresh until then; 0: nothing is */
     uint32_t rules;       /* identity_rules_number() */
     uint32_t worker;
-    uint32_t wait_ms; /* the longest for another host's fetch */
-    uint32_t claims;  /* 0: it is only asked for, and fetched whatever others do */
+    uint32_t wait_ms;     /* the longest for another host's fetch */
+    uint32_t interval_ms; /* of a poll: so long it is of use, however short its lifetime */
+    uint32_t has_stale;   /* 1: there is something here that can be validated */
+    uint32_t url_len, partition_len;
+    uint32_t pad_;
 };
 struct fleet_end {
-    uint32_t for_one; /* 1: it is of use to its own client alone */
+    uint32_t nothing_ms; /* so long other hosts need not wait for each other */
     uint32_t pad_;
 };
 struct fleet_put {
     uint64_t epoch, applied; /* when the request was sent to the backend */
-    uint32_t names_len, origin_len;
+    uint32_t interval_ms;    /* as above */
+    uint32_t marks;          /* 1: its URL varies, by the names in its vary text */
+    uint32_t partition_len, origin_len;
 };
 #endif

@@ -292,8 +292,9 @@ static bool shared_tables(struct shared *sh, const struct shared_options *opt)
     sh->history = shared_history(sh, opt);
     sh->alerts = shared_segment(sh, opt, "polder-alerts", SHM_ALERTS, alert_page_layout(),
                                 sizeof(struct alert_page));
-    sh->fleet_rings =
-        shared_body(sh, opt, "polder-fleet-rings", SHM_RING, ring_size() * PROC_WORKER_SLOTS);
+    sh->fleet_rings = shared_numbered(
+        sh, opt, "polder-fleet-rings", SHM_RING, ring_size() * PROC_WORKER_SLOTS,
+        LAYOUT(FLEET_NOTES_LAYOUT, sizeof(struct fleet_ask) << 16 | sizeof(struct fleet_put)));
     sh->fleet_grants = shared_numbered(sh, opt, "polder-fleet-grants", SHM_FLEET_GRANTS,
                                        sizeof(struct fleet_grants),
                                        LAYOUT(FLEET_GRANTS_LAYOUT, sizeof(struct fleet_grants)));

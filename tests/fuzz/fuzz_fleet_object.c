@@ -16,8 +16,8 @@ static void check(const struct fleet_object *o, const char *space)
     static uint8_t again[FLEET_OBJECT_MAX];
     struct fleet_object b;
     const char *end = space + FLEET_OBJECT_PLAIN;
-    if ((const char *)o->record != space || o->names + o->names_len > end ||
-        o->origin + o->origin_len > end || o->body + o->body_len > end)
+    if ((const char *)o->record != space || o->origin + o->origin_len > end ||
+        o->body + o->body_len > end)
         abort();
     const size_t n = fleet_object_write(o, &key, &name, again);
     if (!n || fleet_object_read(again, n, &key, &name, again_space, &b) ||

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Three daemons and a real Redis: what one host has fetched the others need not fetch. */
-#include "harness.h"
-#include "redis.h"
+#include "fleet_rig.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -9,9 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define HOSTS   3
-#define SECRET  "a secret of sixteen or more"
-#define PATIENT "shared_timeout = 10s"
+#define PATIENT "shared = true shared_timeout = 10s"
 
 static struct backend *backend;
 static _Atomic unsigned version = 1, delay_ms;
@@ -37,60 +34,23 @@ static bool answers(struct asked *ask)
     return reply_ok(ask, "Cache-Control: max-age=300\r\nCache-Tag: t\r\n", body);
 }
 
-struct fleet {
-    struct redis redis;
-    struct house host[HOSTS];
-};
-
-static bool says(struct house *h, const char *text)
+static void start(struct fleet *f, const char *sharing)
 {
-    const char *out;
-    return ctl(h, &out, "fleet") == 0 && strstr(out, text);
-}
-
-static void start_host(struct fleet *f, int i, const char *secret, const char *cache)
-{
-    house_start(&f->host[i], 2,
-                "fleet { store = {\"unix:%s\"} name = \"test\" host = \"h%d\" secret = \"%s\" }\n"
-                "cache { shared = true %s }\n"
-                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
-                "route \"/own/*\" { upstream = \"u\" cache { partition = \"header:X-Tenant\" } }\n"
-                "route \"/*\" { upstream = \"u\" cache { } }\n",
-                f->redis.sock, i, secret, cache, backend_port(backend));
-}
-
-static void start(struct fleet *f, const char *cache)
-{
-    *f = (struct fleet){0};
-    redis_start(&f->redis);
-    for (int i = 0; i < HOSTS; i++)
-        start_host(f, i, SECRET, cache);
-    for (int i = 0; i < HOSTS; i++)
-        wait_until(says(&f->host[i], "cache     in use"), 8000);
-}
-
-static void stop(struct fleet *f)
-{
-    for (int i = 0; i < HOSTS; i++)
-        if (f->host[i].pid)
-            house_remove(&f->host[i]);
-    redis_remove(&f->redis);
+    *f = (struct fleet){.sharing = sharing,
+                        .routes = "route \"/own/*\" { upstream = \"u\" "
+                                  "cache { partition = \"header:X-Tenant\" } }",
+                        .port = backend_port(backend)};
+    fleet_start(f);
 }
 
 /* The version that the client sees; with a field of Cache-Status where that is wanted. */
 static unsigned see(struct house *h, const char *path, const char *fields, const char *status)
 {
     struct message m;
-    const int fd = client_connect(h->port);
-    client_send(fd, "GET %s HTTP/1.1\r\nHost: example.org\r\n%sConnection: close\r\n\r\n", path,
-                fields);
-    client_read(fd, &m, false);
-    close(fd);
-    assert_int_equal(m.status, 200);
+    assert_int_equal(fleet_get(h, path, fields, &m), 200);
     const char *says_it = field_of(&m, "Cache-Status");
     if (status && (!says_it || !strstr(says_it, status)))
         fail_msg("Cache-Status is %s and not %s", says_it ? says_it : "missing", status);
-    assert_true(m.complete);
     const unsigned n = (unsigned)atoi(m.body);
     assert_int_equal(m.body_len, strstr(path, "longest") ? 299999
                                  : strstr(path, "long")  ? 100000
@@ -102,33 +62,18 @@ static unsigned see(struct house *h, const char *path, const char *fields, const
 
 static unsigned objects(struct fleet *f)
 {
-    return (unsigned)atoi(redis_do(&f->redis, "EVAL "
-                                              "return\t#redis.call('KEYS','*:o:*') 0"));
-}
-
-static void post(struct house *h, const char *path)
-{
-    struct message m;
-    const int fd = client_connect(h->port);
-    client_send(fd,
-                "POST %s HTTP/1.1\r\nHost: example.org\r\nContent-Length: 0\r\n"
-                "Connection: close\r\n\r\n",
-                path);
-    client_read(fd, &m, false);
-    close(fd);
-    assert_int_equal(m.status, 204);
-    message_free(&m);
+    return fleet_keys(f, 'o');
 }
 
 /* Many clients of all hosts ask at once: FLEET_CLIENTS (100) of each. */
 static void all_ask(struct fleet *f, const char *path)
 {
     const char *text = getenv("FLEET_CLIENTS");
-    const int n = HOSTS * (text ? atoi(text) : 100);
+    const int n = FLEET_HOSTS * (text ? atoi(text) : 100);
     int *fd = calloc((size_t)n, sizeof *fd);
     assert_true(fd && n);
     for (int i = 0; i < n; i++)
-        fd[i] = client_connect(f->host[i % HOSTS].port);
+        fd[i] = client_connect(f->host[i % FLEET_HOSTS].port);
     for (int i = 0; i < n; i++)
         client_send(fd[i], "GET %s HTTP/1.1\r\nHost: example.org\r\n\r\n", path);
     for (int i = 0; i < n; i++) {
@@ -153,7 +98,7 @@ static void a_cold_url_is_fetched_once_by_all_hosts(void **state)
     atomic_store(&delay_ms, 0);
     all_ask(&f, "/b");
     assert_int_equal(backend_calls(backend) - calls, 2);
-    stop(&f);
+    fleet_stop(&f);
 }
 
 static void what_one_host_has_the_others_take_from_the_store(void **state)
@@ -168,21 +113,21 @@ static void what_one_host_has_the_others_take_from_the_store(void **state)
     see(&f.host[1], "/a", "", "detail=fleet");
     see(&f.host[1], "/a", "", "hit");
     see(&f.host[0], "/vary", "X-Kind: 1\r\n", NULL);
-    wait_until(objects(&f) == 2, 5000);
+    wait_until(objects(&f) == 3, 5000); /* with what says that it varies */
     see(&f.host[1], "/vary", "X-Kind: 1\r\n", "detail=fleet");
     see(&f.host[1], "/vary", "X-Kind: 1\r\n", "hit");
     assert_int_equal(backend_calls(backend) - calls, 2);
     see(&f.host[0], "/long", "", "fwd=uri-miss"); /* in chunks */
-    wait_until(objects(&f) == 3, 5000);
+    wait_until(objects(&f) == 4, 5000);
     see(&f.host[1], "/long", "", "detail=fleet");
     see(&f.host[1], "/long", "", "hit");
     assert_int_equal(backend_calls(backend) - calls, 3);
     see(&f.host[1], "/vary", "X-Kind: 2\r\n", NULL);
-    see(&f.host[2], "/vary", "X-Kind: 3\r\n", NULL); /* it finds another's, and fetches */
+    see(&f.host[2], "/vary", "X-Kind: 3\r\n", NULL);
     assert_int_equal(backend_calls(backend) - calls, 5);
     assert_int_equal(ctl(&f.host[1], &out, "cache why http://example.org/a"), 0);
     assert_non_null(strstr(out, "another host of the fleet"));
-    stop(&f);
+    fleet_stop(&f);
 }
 
 static void what_was_invalidated_is_not_taken(void **state)
@@ -198,17 +143,17 @@ static void what_was_invalidated_is_not_taken(void **state)
         wait_until(see(&f.host[0], "/a", "", NULL) == n, 5000);
         wait_until(objects(&f) == 1, 5000);
         atomic_fetch_add(&version, 1);
-        assert_int_equal(ctl(&f.host[i % HOSTS], &out, "cache invalidate %s", ways[i]), 0);
+        assert_int_equal(ctl(&f.host[i % FLEET_HOSTS], &out, "cache invalidate %s", ways[i]), 0);
         assert_int_equal(see(&f.host[1], "/a", "", NULL), n + 1);
         wait_until(see(&f.host[2], "/a", "", NULL) == n + 1, 5000);
     }
     /* nor on the host itself that has changed it, before the others hear of it */
     for (int i = 0; i < 20; i++) {
         see(&f.host[1], "/c", "", NULL);
-        post(&f.host[0], "/c");
+        fleet_post(&f.host[0], "/c");
         assert_int_equal(see(&f.host[0], "/c", "", NULL), atomic_load(&version));
     }
-    stop(&f);
+    fleet_stop(&f);
 }
 
 static void what_is_for_one_client_never_leaves_the_host(void **state)
@@ -229,7 +174,7 @@ static void what_is_for_one_client_never_leaves_the_host(void **state)
     see(&f.host[0], "/e", "", NULL);
     wait_until(objects(&f) >= 1, 5000); /* all before it has been looked at */
     assert_int_equal(objects(&f), 1);
-    stop(&f);
+    fleet_stop(&f);
 }
 
 static void damaged_and_foreign_objects_are_not_taken(void **state)
@@ -245,22 +190,22 @@ static void damaged_and_foreign_objects_are_not_taken(void **state)
     unsigned calls = backend_calls(backend);
     see(&f.host[1], "/a", "", NULL);
     assert_int_equal(backend_calls(backend) - calls, 1);
-    wait_until(says(&f.host[1], "rejected  1"), 5000);
+    wait_until(fleet_says(&f.host[1], "rejected  1"), 5000);
     wait_until(ctl(&f.host[1], &out, "status") == 0 && strstr(out, "fleet_strangers"), 5000);
     redis_do(&f.redis, "EVAL for\t_,k\tin\tipairs(redis.call('KEYS','*:o:*'))\tdo\t"
                        "redis.call('SET',k,string.rep('x',3000000))\tend 0");
     see(&f.host[2], "/a", "", NULL);
     assert_int_equal(backend_calls(backend) - calls, 2);
-    for (int i = 0; i < HOSTS; i++)
+    for (int i = 0; i < FLEET_HOSTS; i++)
         assert_false(house_logged(&f.host[i], "died"));
-    stop(&f);
+    fleet_stop(&f);
 }
 
 static void a_store_that_hangs_costs_one_request_its_time_and_no_other(void **state)
 {
     (void)state;
     struct fleet f;
-    start(&f, "shared_timeout = 700ms");
+    start(&f, "shared = true shared_timeout = 700ms");
     kill(f.redis.pid, SIGSTOP);
     uint64_t began = mono_ms();
     see(&f.host[0], "/a", "", "fwd=uri-miss");
@@ -270,8 +215,8 @@ static void a_store_that_hangs_costs_one_request_its_time_and_no_other(void **st
         see(&f.host[0], i == 0 ? "/b" : i == 1 ? "/c" : "/d", "", "fwd=uri-miss");
     assert_true(mono_ms() - began < 700);
     kill(f.redis.pid, SIGCONT);
-    wait_until(says(&f.host[0], "cache     in use"), 15000);
-    stop(&f);
+    wait_until(fleet_says(&f.host[0], "cache     in use"), 15000);
+    fleet_stop(&f);
 }
 
 int main(void)

@@ -22,8 +22,20 @@ static struct cache_record *rec(void)
     return (struct cache_record *)(void *)record;
 }
 
-static const char url[] = "example.org/a?b", vary[] = "x-kind: 1\n", names[] = "x-kind\n",
-                  head[] = "HTTP/1.1 200 OK\r\n", origin[] = "https://example.org";
+static const char url[] = "example.org/a?b", vary[] = "x-kind: 1\n", head[] = "HTTP/1.1 200 OK\r\n",
+                  origin[] = "https://example.org";
+
+static struct str text(const char *s)
+{
+    return (struct str){s, strlen(s)};
+}
+
+static void name_of(const char *u, const char *partition, const char *v,
+                    struct fleet_object_name *out)
+{
+    const struct fleet_object_of what = {text(u), text(partition), text(v)};
+    fleet_object_name_of(&key, &what, out);
+}
 
 /* With a body of so many bytes that hardly compress, or do. */
 static struct fleet_object sample(size_t body, bool random)
@@ -44,13 +56,11 @@ static struct fleet_object sample(size_t body, bool random)
         at[i] = (char)(random ? rand() : 'x');
     fleet_key_make(&fleet, "prod", "a secret of sixteen");
     fleet_object_key(&fleet, &key);
-    fleet_object_name_of(&key, url, sizeof url - 1, &name);
+    name_of(url, "", vary, &name);
     return (struct fleet_object){.epoch = 7,
                                  .applied = 8,
                                  .record = r,
                                  .record_len = cache_record_len(r),
-                                 .names = names,
-                                 .names_len = sizeof names - 1,
                                  .origin = origin,
                                  .origin_len = sizeof origin - 1};
 }
@@ -67,8 +77,6 @@ static void what_is_written_is_read(void **state)
         assert_int_equal(back.applied, 8);
         assert_int_equal(back.record_len, o.record_len);
         assert_memory_equal(back.record, record, o.record_len);
-        assert_int_equal(back.names_len, sizeof names - 1);
-        assert_memory_equal(back.names, names, back.names_len);
         assert_int_equal(back.origin_len, sizeof origin - 1);
         assert_memory_equal(back.origin, origin, back.origin_len);
     }
@@ -89,7 +97,6 @@ static void long_bodies_stand_behind_the_rest(void **state)
         assert_int_equal(fleet_object_read(bytes, len, &key, &name, space, &back), 0);
         assert_int_equal(back.body_len, o.body_len);
         assert_memory_equal(back.body, body, o.body_len);
-        assert_memory_equal(back.names, names, sizeof names - 1);
     }
     rec()->body_len = o.body_len;
     assert_int_equal(fleet_object_write(&o, &key, &name, bytes), 0);
@@ -104,7 +111,7 @@ static void what_is_not_signed_for_that_name_is_not_taken(void **state)
     struct fleet_object_name other;
     struct fleet_key stranger;
     const size_t len = fleet_object_write(&o, &key, &name, bytes);
-    fleet_object_name_of(&key, url, sizeof url - 2, &other);
+    name_of(url, "", "", &other);
     fleet_key_make(&stranger, "prod", "another one of sixteen");
     assert_int_equal(fleet_object_read(bytes, len, &key, &other, space, &back), -EPERM);
     assert_int_equal(fleet_object_read(bytes, len, &stranger, &name, space, &back), -EPERM);
@@ -119,11 +126,83 @@ static void what_is_not_signed_for_that_name_is_not_taken(void **state)
     assert_null(strstr(name.hex, "example"));
 }
 
+static void names_tell_urls_and_variants_apart(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *url, *partition, *vary;
+    } of[] = {{"example.org/a", "", ""},       {"example.org/ab", "", ""},
+              {"example.org/a", "", "b\n"},    {"example.org/a", "", "x-b\n"},
+              {"example.org/ax-b\n", "", ""},  {"example.org/a", "b\n", ""},
+              {"example.org/a", "b\n", "b\n"}, {"example.org/ab\n", "", "b\n"}};
+    enum { N = sizeof of / sizeof *of };
+    struct fleet_object_name names[N];
+    sample(0, false);
+    for (int i = 0; i < N; i++) {
+        name_of(of[i].url, of[i].partition, of[i].vary, &names[i]);
+        for (int k = 0; k < i; k++)
+            assert_string_not_equal(names[i].hex, names[k].hex);
+    }
+}
+
+/* As export makes it. */
+static struct fleet_object vary_record(const char *names)
+{
+    struct fleet_object o = sample(0, false);
+    struct cache_record *r = rec();
+    r->flags = CACHE_VARY_RECORD;
+    r->head_len = 0;
+    r->vary_len = (uint32_t)strlen(names);
+    memcpy(record + sizeof *r + r->url_len, names, r->vary_len);
+    o.record_len = cache_record_len(r);
+    o.origin_len = 0;
+    return o;
+}
+
+static void what_says_how_a_url_varies_is_written_and_read(void **state)
+{
+    (void)state;
+    struct fleet_object o = vary_record("x-kind\nx-more\n"), back;
+    const size_t len = fleet_object_write(&o, &key, &name, bytes);
+    assert_true(len > 0);
+    assert_int_equal(fleet_object_read(bytes, len, &key, &name, space, &back), 0);
+    assert_memory_equal(back.record, record, o.record_len);
+    o = vary_record("x-kind"); /* not a line */
+    assert_int_equal(fleet_object_write(&o, &key, &name, bytes), 0);
+    o = vary_record("");
+    assert_int_equal(fleet_object_write(&o, &key, &name, bytes), 0);
+    o = vary_record("x-kind\n");
+    rec()->n_tags = 1;
+    assert_int_equal(fleet_object_write(&o, &key, &name, bytes), 0);
+    o = vary_record("x-kind\n");
+    rec()->flags |= CACHE_FROM_FLEET;
+    assert_int_equal(fleet_object_write(&o, &key, &name, bytes), 0);
+}
+
+static size_t written_with_status(uint16_t status)
+{
+    struct fleet_object o = sample(100, false);
+    rec()->status = status;
+    return fleet_object_write(&o, &key, &name, bytes);
+}
+
+static void whole_answers_of_any_status_are_written(void **state)
+{
+    (void)state;
+    static const uint16_t good[] = {200, 203, 204, 301, 308, 404, 410, 501},
+                          bad[] = {0, 100, 199, 206, 304, 600, 65535};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        assert_true(written_with_status(good[i]) > 0);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(written_with_status(bad[i]), 0);
+}
+
 static void what_only_one_client_may_have_is_not_written(void **state)
 {
     (void)state;
     static const uint32_t never[] = {CACHE_BY_IDENTITY, CACHE_OF_IDENTITY, CACHE_VARY_RECORD,
                                      CACHE_FROM_POST, CACHE_ENCODED};
+    static const char cookie[] = "HTTP/1.1 200 OK\r\nset-Cookie: a=b\r\n";
     struct fleet_object o = sample(100, false);
     for (size_t i = 0; i < sizeof never / sizeof *never; i++) {
         rec()->flags = never[i];
@@ -133,10 +212,10 @@ static void what_only_one_client_may_have_is_not_written(void **state)
     rec()->identity = 1;
     assert_int_equal(fleet_object_write(&o, &key, &name, bytes), 0);
     o = sample(100, false);
-    rec()->status = 404;
-    assert_int_equal(fleet_object_write(&o, &key, &name, bytes), 0);
-    o = sample(100, false);
-    o.names_len = 0;
+    rec()->head_len = sizeof cookie - 1;
+    rec()->body_len = rec()->inline_len = 0;
+    memcpy(record + sizeof *rec() + rec()->url_len + rec()->vary_len, cookie, sizeof cookie);
+    o.record_len = cache_record_len(rec());
     assert_int_equal(fleet_object_write(&o, &key, &name, bytes), 0);
     o = sample(100, false);
     rec()->inline_len++;
@@ -188,6 +267,9 @@ int main(void)
         cmocka_unit_test(what_is_written_is_read),
         cmocka_unit_test(long_bodies_stand_behind_the_rest),
         cmocka_unit_test(what_is_not_signed_for_that_name_is_not_taken),
+        cmocka_unit_test(names_tell_urls_and_variants_apart),
+        cmocka_unit_test(what_says_how_a_url_varies_is_written_and_read),
+        cmocka_unit_test(whole_answers_of_any_status_are_written),
         cmocka_unit_test(what_only_one_client_may_have_is_not_written),
         cmocka_unit_test(an_object_stands_before_all_later_entries),
     };

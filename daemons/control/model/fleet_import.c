@@ -18,6 +18,10 @@
                CACHE_HAS_ETAG | CACHE_HAS_LAST_MODIFIED | CACHE_SLOW | CACHE_COMPRESSIBLE |        \
                CACHE_FOR_OTHERS | CACHE_ORIGIN_OK | CACHE_CHUNKED_BODY)
 
+#define KEPT_MIN_MS ((uint64_t)60 * 1000)   /* what can be validated, behind its lifetime */
+#define KEPT_MAX_MS ((uint64_t)3600 * 1000) /* and whatever may be stale, at most */
+#define NEWER_MS    100                     /* less than that is the difference of two clocks */
+
 /* From one clock to another; 0 stays what it is. */
 static void move_times(struct cache_record *r, uint64_t from_ms, uint64_t to_ms)
 {
@@ -40,40 +44,117 @@ static void strip(struct cache_record *r)
     memset(r->tag_slot, 0, sizeof r->tag_slot);
 }
 
-size_t fleet_export(struct fleet *f, const struct fleet_key *key, const struct fleet_handed *handed,
-                    uint8_t out[FLEET_OBJECT_MAX], struct fleet_object_name *name, uint64_t *ms)
+static uint64_t max_of(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static bool has_validators(const struct cache_record *r)
+{
+    return (r->flags & CACHE_HAS_ETAG && !(r->flags & CACHE_ETAG_OURS)) ||
+           r->flags & CACHE_HAS_LAST_MODIFIED;
+}
+
+static uint64_t useful_until_ms(const struct cache_record *r, uint64_t interval_ms)
+{
+    return max_of(r->fresh_until_ms, r->received_ms + interval_ms);
+}
+
+/* From now on; 0: it is of no use to anyone. */
+static uint64_t kept_ms(const struct cache_record *r, uint64_t interval_ms, uint64_t real_ms)
+{
+    const uint64_t until = useful_until_ms(r, interval_ms);
+    uint64_t last = max_of(until, max_of(r->swr_until_ms, r->sie_until_ms));
+    if (until <= real_ms)
+        return 0;
+    if (has_validators(r))
+        last = max_of(last, until + max_of(until - real_ms, KEPT_MIN_MS));
+    return (last < until + KEPT_MAX_MS ? last : until + KEPT_MAX_MS) - real_ms;
+}
+
+/* The names in the text that selects a variant: "a: 1\nb\n" is "a\nb\n". */
+static size_t names_of(struct str vary, char *out)
+{
+    char *at = out;
+    struct str line, value;
+    while (head_line_next(&vary, &line)) {
+        const struct str name = head_line_name(line, &value);
+        at = mempcpy(at, name.at, name.len);
+        *at++ = '\n';
+    }
+    return (size_t)(at - out);
+}
+
+/* What says by which fields its URL varies, as a worker stores it. */
+static size_t export_marks(const struct fleet_object *o, const struct fleet_key *key,
+                           const struct fleet_object_name *url, uint8_t out[FLEET_OBJECT_MAX])
 {
     static _Alignas(8) char space[RING_RECORD_MAX];
+    struct cache_record *marks = (struct cache_record *)(void *)space;
+    const struct cache_record *r = o->record;
+    char *texts = (char *)(marks + 1);
+    *marks = *r;
+    marks->flags = CACHE_VARY_RECORD;
+    marks->head_len = marks->inline_len = marks->n_tags = 0;
+    marks->body_len = 0;
+    memcpy(texts, r + 1, r->url_len);
+    marks->vary_len = (uint32_t)names_of(
+        (struct str){(const char *)(r + 1) + r->url_len, r->vary_len}, texts + r->url_len);
+    const struct fleet_object vary = {.epoch = o->epoch,
+                                      .applied = o->applied,
+                                      .record = marks,
+                                      .record_len = cache_record_len(marks)};
+    return fleet_object_write(&vary, key, url, out);
+}
+
+/* A worker may have written anything. */
+static bool is_handed_well(const struct fleet_put *put, const struct cache_record *r, size_t len)
+{
+    const uint64_t texts = (uint64_t)put->partition_len + put->origin_len;
+    return texts <= len - sizeof *r && cache_record_fits(r, len - texts) &&
+           !(r->flags & ~KEPT_FLAGS);
+}
+
+void fleet_export(struct fleet *f, const struct fleet_key *key, const struct fleet_handed *handed,
+                  struct fleet_exported *out)
+{
+    static _Alignas(8) char space[RING_RECORD_MAX];
+    static uint8_t bytes[FLEET_OBJECT_MAX], marks[FLEET_OBJECT_MAX];
     struct fleet_put put;
     struct cache_record *r = (struct cache_record *)(void *)space;
     size_t len = handed->len;
-    *name->hex = 0;
+    *out = (struct fleet_exported){.bytes = bytes, .marks = marks};
     if (len < sizeof put + sizeof *r)
-        return 0;
+        return;
     memcpy(&put, handed->payload, sizeof put);
     len -= sizeof put;
     memcpy(space, handed->payload + sizeof put, len);
-    const uint64_t texts = (uint64_t)put.names_len + put.origin_len;
-    if (texts > len - sizeof *r || !cache_record_fits(r, len - texts) || r->flags & ~KEPT_FLAGS)
-        return 0;
-    fleet_object_name_of(key, (const char *)(r + 1), r->url_len, name);
+    if (!is_handed_well(&put, r, len))
+        return;
+    const size_t record_len = len - put.partition_len - put.origin_len;
+    const char *texts = (const char *)(r + 1);
+    struct fleet_object_of what = {.url = {texts, r->url_len},
+                                   .partition = {space + record_len, put.partition_len}};
+    fleet_object_name_of(key, &what, &out->url);
+    what.vary = (struct str){texts + r->url_len, r->vary_len};
+    fleet_object_name_of(key, &what, &out->name);
     const uint64_t real_ms = clock_real_ms();
-    if (!fleet_is_member(f) || r->fresh_until_ms <= real_ms)
-        return 0;
-    *ms = r->fresh_until_ms - real_ms;
+    out->ms = kept_ms(r, put.interval_ms, real_ms);
+    if (!fleet_is_member(f) || !out->ms)
+        return;
     strip(r);
     move_times(r, real_ms, fleet_store_now_ms(f));
     const struct fleet_object o = {.epoch = put.epoch,
                                    .applied = put.applied,
                                    .record = r,
-                                   .record_len = len - texts,
-                                   .names = space + (len - texts),
-                                   .names_len = put.names_len,
+                                   .record_len = record_len,
                                    .origin = space + len - put.origin_len,
                                    .origin_len = put.origin_len,
                                    .body = handed->body.at,
                                    .body_len = handed->body.len};
-    return fleet_object_write(&o, key, name, out);
+    out->len = fleet_object_write(&o, key, &out->name, bytes);
+    if (out->len && r->vary_len && put.marks) /* now its vary text is known to be sound */
+        out->marks_len = export_marks(&o, key, &out->url, marks);
 }
 
 /* ---- and back ---- */
@@ -115,13 +196,17 @@ static bool take_tags(const struct inval_page *page, struct cache_record *r,
     return t.n == r->n_tags;
 }
 
+/* Whether invalidations have left anything of it, and where it stands among them. */
 static bool has_been_kept(struct control *c, struct fleet *f, const struct fleet_object *o,
-                          struct cache_record *r)
+                          struct cache_record *r, bool *softened)
 {
     const struct inval_page *page = c->shared->inval;
-    return fleet_seq_of(f, o->epoch, o->applied, &r->fetch_seq) &&
-           r->fetch_seq >= inval_ban_floor(page) &&
-           cache_record_state(page, r, r->fetch_seq) == INVAL_VALID;
+    if (!fleet_seq_of(f, o->epoch, o->applied, &r->fetch_seq) ||
+        r->fetch_seq < inval_ban_floor(page))
+        return false;
+    const enum inval_state state = cache_record_state(page, r, r->fetch_seq);
+    *softened = state == INVAL_SOFT;
+    return state != INVAL_HARD;
 }
 
 struct pushing {
@@ -172,28 +257,60 @@ static bool push_object(const struct pushing *p, const struct fetch_permit *perm
     return false;
 }
 
-/* As a worker does: the vary_record after its variant, with the permit. */
-static bool push_all(struct control *c, const struct fleet_question *q,
-                     const struct fleet_object *o)
+static enum fleet_import_result hand_over(struct control *c, const struct fleet_question *q,
+                                          const struct fleet_object *o,
+                                          enum fleet_import_result result)
 {
     static uint64_t streams;
-    const struct pushing p = {c, o->body_len ? ++streams : 0}, alone = {c, 0};
+    const struct pushing p = {c, o->body_len ? ++streams : 0};
     if (ring_room(c->shared->ring[SHARED_RING_CONTROL]) < 2 * (RING_RECORD_MAX + o->body_len))
+        return FLEET_IMPORT_FULL;
+    return push_object(&p, q->permit, o) ? result : FLEET_IMPORT_FULL;
+}
+
+/* Is it what was asked for? A URL of which variants are known varies: that is asked for first. */
+static bool is_requested(const struct cache_record *r, const struct fleet_question *q)
+{
+    const char *url = (const char *)(r + 1), *vary = url + r->url_len;
+    if (r->url_len != q->what.url.len || memcmp(url, q->what.url.at, r->url_len) != 0)
         return false;
-    if (!push_object(&p, o->names_len ? NULL : q->permit, o))
-        return false;
-    if (!o->names_len)
-        return true;
-    struct cache_record vary = *o->record;
-    vary.key = q->ask->key;
-    vary.flags = CACHE_VARY_RECORD;
-    vary.vary_len = (uint32_t)o->names_len;
-    vary.head_len = vary.inline_len = vary.n_tags = 0;
-    vary.body_len = 0;
-    memset(vary.tag_slot, 0, sizeof vary.tag_slot);
-    const struct iovec iov[] = {bytes_of(&vary, sizeof vary), bytes_of(o->record + 1, vary.url_len),
-                                bytes_of(o->names, o->names_len)};
-    return push(&alone, RING_STORE, q->permit, iov, 3);
+    if (r->flags & CACHE_VARY_RECORD)
+        return !q->what.vary.len;
+    return r->vary_len == q->what.vary.len && !memcmp(vary, q->what.vary.at, r->vary_len);
+}
+
+/* From here on it is as if it had been fetched here. */
+static void settle(const struct control *c, const struct fleet *f, const struct fleet_question *q,
+                   struct cache_record *r)
+{
+    const uint64_t real_ms = clock_real_ms();
+    const bool varies = r->flags & CACHE_VARY_RECORD;
+    strip(r);
+    r->flags |= varies ? CACHE_VARY_RECORD : CACHE_FROM_FLEET;
+    move_times(r, fleet_store_now_ms(f), real_ms);
+    if (r->received_ms > real_ms)
+        r->received_ms = real_ms;
+    r->key = q->ask->key;
+    r->url_slot = inval_url_slot(c->shared->inval, q->what.url.at, q->what.url.len);
+    if (q->what.vary.len)
+        cache_key_variant(inval_secret(c->shared->inval), &q->ask->key, q->what.vary.at,
+                          q->what.vary.len, &r->key);
+}
+
+static enum fleet_import_result judge(const struct cache_record *r, const struct fleet_ask *ask,
+                                      bool softened)
+{
+    const uint64_t real_ms = clock_real_ms();
+    if (r->flags & CACHE_VARY_RECORD)
+        return FLEET_IMPORT_VARIES;
+    if (r->rules != ask->rules)
+        return FLEET_IMPORT_OVERTAKEN;
+    if (!softened && real_ms < useful_until_ms(r, ask->interval_ms))
+        return ask->newer_ms && r->fresh_until_ms <= ask->newer_ms + NEWER_MS ? FLEET_IMPORT_OLD
+                                                                              : FLEET_IMPORT_TAKEN;
+    if (ask->has_stale || !(has_validators(r) || real_ms < r->swr_until_ms))
+        return FLEET_IMPORT_OLD;
+    return FLEET_IMPORT_STALE;
 }
 
 enum fleet_import_result fleet_import(struct control *c, struct fleet *f,
@@ -201,24 +318,16 @@ enum fleet_import_result fleet_import(struct control *c, struct fleet *f,
                                       const uint8_t *bytes, size_t len)
 {
     static _Alignas(8) char space[FLEET_OBJECT_PLAIN];
-    const uint8_t *secret = inval_secret(c->shared->inval);
-    const uint64_t real_ms = clock_real_ms();
     struct cache_record *r = (struct cache_record *)(void *)space;
     struct fleet_object o;
-    if (fleet_object_read(bytes, len, key, q->name, space, &o) || r->url_len != q->url_len ||
-        memcmp(r + 1, q->url, q->url_len) != 0)
+    bool softened = false;
+    if (fleet_object_read(bytes, len, key, q->name, space, &o) || !is_requested(r, q))
         return FLEET_IMPORT_STRANGE;
-    strip(r);
-    move_times(r, fleet_store_now_ms(f), real_ms);
-    r->flags |= CACHE_FROM_FLEET;
-    r->key = q->ask->key;
-    r->url_slot = inval_url_slot(c->shared->inval, q->url, q->url_len);
-    if (r->vary_len)
-        cache_key_variant(secret, &q->ask->key, (const char *)(r + 1) + r->url_len, r->vary_len,
-                          &r->key);
+    settle(c, f, q, r);
     if (!take_tags(c->shared->inval, r, &o))
         return FLEET_IMPORT_STRANGE;
-    if (r->rules != q->ask->rules || r->fresh_until_ms <= real_ms || !has_been_kept(c, f, &o, r))
+    if (!has_been_kept(c, f, &o, r, &softened))
         return FLEET_IMPORT_OVERTAKEN;
-    return push_all(c, q, &o) ? FLEET_IMPORT_TAKEN : FLEET_IMPORT_FULL;
+    const enum fleet_import_result result = judge(r, q->ask, softened);
+    return result <= FLEET_IMPORT_STALE ? hand_over(c, q, &o, result) : result;
 }

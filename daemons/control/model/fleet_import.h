@@ -3,6 +3,9 @@
  * fleet_import: stored responses on their way to the store of the fleet and back. There their times are
  * the store's, and nothing in them depends on this host's secret; here they are what a worker would have
  * stored, with CACHE_FROM_FLEET.
+ *
+ * An object is kept there for as long as it is of use, and longer where it may be stale or can be
+ * validated: then a host that has nothing takes it, and asks the backend whether it is still good.
  */
 #ifndef POLDER_CONTROL_FLEET_IMPORT_H
 #define POLDER_CONTROL_FLEET_IMPORT_H
@@ -17,21 +20,29 @@ struct fleet_handed {
     size_t len;
     struct str body; /* that came in chunks */
 };
-/* The length; 0: it is not for the store (any more). *name: of its URL, ""
- * where there is none. *ms: how long it is fresh. */
-size_t fleet_export(struct fleet *f, const struct fleet_key *key, const struct fleet_handed *handed,
-                    uint8_t out[FLEET_OBJECT_MAX], struct fleet_object_name *name, uint64_t *ms);
+struct fleet_exported {
+    struct fleet_object_name url, name; /* "": it has none. name: of its variant, or the URL's */
+    uint64_t ms;                        /* how long it is kept */
+    const uint8_t *bytes, *marks;       /* marks: the vary_record of the URL; both until the next */
+    size_t len, marks_len;              /* 0: none */
+};
+/* len 0: it is not for the store (any more). */
+void fleet_export(struct fleet *f, const struct fleet_key *key, const struct fleet_handed *handed,
+                  struct fleet_exported *out);
 
 struct fleet_question {
-    const char *url;
-    size_t url_len;
+    struct fleet_object_of what;
     const struct fleet_ask *ask;
     const struct fetch_permit *permit;
     const struct fleet_object_name *name;
 };
+/* The first three: it is with the keeper, which releases the permit. */
 enum fleet_import_result {
-    FLEET_IMPORT_TAKEN,     /* it is with the keeper, which releases the permit */
-    FLEET_IMPORT_OVERTAKEN, /* invalidated since, stale, of another history or other rules */
+    FLEET_IMPORT_TAKEN,
+    FLEET_IMPORT_VARIES,    /* now it is known here that the URL varies */
+    FLEET_IMPORT_STALE,     /* it may be stale, or can be validated */
+    FLEET_IMPORT_OLD,       /* no better than what is here */
+    FLEET_IMPORT_OVERTAKEN, /* invalidated since, of another history or other rules */
     FLEET_IMPORT_STRANGE,   /* signed otherwise, or not what it should be */
     FLEET_IMPORT_FULL,      /* there is no room in the ring */
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* fleet_object: see fleet_object.h. */
 #include "daemons/control/model/fleet_object.h"
+#include "polder/head_lines.h"
 
 #include <errno.h>
 #include <nettle/hmac.h>
@@ -16,8 +17,8 @@ enum { ENCODED_NOT, ENCODED_ZSTD };
 
 struct head {
     uint8_t version, coding;
-    uint16_t names_len, origin_len, pad_;
-    uint32_t plain_len, pad2_;
+    uint16_t pad_, origin_len, pad2_;
+    uint32_t plain_len, pad3_;
     uint64_t epoch, applied;
 };
 _Static_assert(sizeof(struct head) == FLEET_OBJECT_HEAD, "wire format");
@@ -27,20 +28,32 @@ _Static_assert(sizeof(struct head) == FLEET_OBJECT_HEAD, "wire format");
 void fleet_object_key(const struct fleet_key *fleet, struct fleet_key *key)
 {
     static const char purpose[] = "polder objects";
+    static const uint8_t version = FLEET_OBJECT_VERSION;
     struct hmac_sha256_ctx hmac;
     hmac_sha256_set_key(&hmac, sizeof fleet->bytes, fleet->bytes);
     hmac_sha256_update(&hmac, sizeof purpose, (const uint8_t *)purpose);
+    hmac_sha256_update(&hmac, sizeof version, &version);
     hmac_sha256_digest(&hmac, sizeof key->bytes, key->bytes);
 }
 
-void fleet_object_name_of(const struct fleet_key *key, const char *url, size_t len,
+static void add_text(struct hmac_sha256_ctx *hmac, struct str text)
+{
+    const uint32_t len = (uint32_t)text.len;
+    hmac_sha256_update(hmac, sizeof len, (const uint8_t *)&len);
+    if (text.len)
+        hmac_sha256_update(hmac, text.len, (const uint8_t *)text.at);
+}
+
+void fleet_object_name_of(const struct fleet_key *key, const struct fleet_object_of *what,
                           struct fleet_object_name *name)
 {
     static const char digits[] = "0123456789abcdef";
     struct hmac_sha256_ctx hmac;
     uint8_t bytes[16];
     hmac_sha256_set_key(&hmac, sizeof key->bytes, key->bytes);
-    hmac_sha256_update(&hmac, len, (const uint8_t *)url);
+    add_text(&hmac, what->url);
+    add_text(&hmac, what->partition);
+    add_text(&hmac, what->vary);
     hmac_sha256_digest(&hmac, sizeof bytes, bytes);
     for (size_t i = 0; i < sizeof bytes; i++) {
         name->hex[2 * i] = digits[bytes[i] >> 4];
@@ -61,12 +74,10 @@ static void sign(const uint8_t *bytes, size_t len, const struct fleet_key *key,
 
 /* ---- what is in it ---- */
 
-/* A line each; none where there is no vary text. */
-static bool names_are_sound(const struct fleet_object *o)
+static bool vary_is_sound(const struct cache_record *r)
 {
-    if (o->names_len > NAMES_MAX || !o->names_len != !o->record->vary_len)
-        return false;
-    return !o->names_len || o->names[o->names_len - 1] == '\n';
+    const char *vary = (const char *)(r + 1) + r->url_len;
+    return !r->vary_len || vary[r->vary_len - 1] == '\n';
 }
 
 static bool body_is_sound(const struct fleet_object *o)
@@ -76,15 +87,30 @@ static bool body_is_sound(const struct fleet_object *o)
     return o->body_len && o->body_len <= FLEET_BODY_MAX && o->record->body_len == o->body_len;
 }
 
-bool fleet_object_is_sound(const struct fleet_object *o)
+static bool is_vary_record(const struct cache_record *r)
 {
+    return r->flags == CACHE_VARY_RECORD && r->vary_len && r->vary_len <= NAMES_MAX &&
+           !r->head_len && !r->inline_len && !r->body_len && !r->n_tags;
+}
+
+static bool is_response(const struct cache_record *r)
+{
+    static const struct str set_cookie = {"set-cookie", 10};
     const uint32_t never =
         CACHE_VARY_RECORD | CACHE_FROM_POST | CACHE_ENCODED | CACHE_BY_IDENTITY | CACHE_OF_IDENTITY;
+    const char *head = (const char *)(r + 1) + r->url_len + r->vary_len;
+    return !(r->flags & never) && !r->identity && r->status >= 200 && r->status < 600 &&
+           r->status != 206 && r->status != 304 &&
+           !head_lines_find((struct str){head, r->head_len}, set_cookie, NULL);
+}
+
+bool fleet_object_is_sound(const struct fleet_object *o)
+{
     const struct cache_record *r = o->record;
     return cache_record_fits(r, o->record_len) && cache_record_len(r) == o->record_len &&
-           !(r->flags & never) && r->status == 200 && !r->identity && r->url_len &&
-           o->origin_len <= UINT16_MAX && names_are_sound(o) && body_is_sound(o) &&
-           o->record_len + o->names_len + o->origin_len <= RING_RECORD_MAX;
+           (is_vary_record(r) || is_response(r)) && r->url_len && vary_is_sound(r) &&
+           o->origin_len <= UINT16_MAX && body_is_sound(o) &&
+           o->record_len + o->origin_len <= RING_RECORD_MAX;
 }
 
 /* ---- writing ---- */
@@ -92,9 +118,9 @@ bool fleet_object_is_sound(const struct fleet_object *o)
 static size_t put_plain(const struct fleet_object *o, char out[FLEET_OBJECT_PLAIN])
 {
     memcpy(out, o->record, o->record_len);
-    memcpy(out + o->record_len, o->names, o->names_len);
-    memcpy(out + o->record_len + o->names_len, o->origin, o->origin_len);
-    const size_t len = o->record_len + o->names_len + o->origin_len;
+    if (o->origin_len)
+        memcpy(out + o->record_len, o->origin, o->origin_len);
+    const size_t len = o->record_len + o->origin_len;
     if (o->body_len)
         memcpy(out + len, o->body, o->body_len);
     return len + o->body_len;
@@ -108,7 +134,6 @@ size_t fleet_object_write(const struct fleet_object *o, const struct fleet_key *
         return 0;
     size_t len = put_plain(o, plain);
     struct head head = {.version = FLEET_OBJECT_VERSION,
-                        .names_len = (uint16_t)o->names_len,
                         .origin_len = (uint16_t)o->origin_len,
                         .plain_len = (uint32_t)len,
                         .epoch = o->epoch,
@@ -151,23 +176,20 @@ int fleet_object_read(const uint8_t *bytes, size_t len, const struct fleet_key *
     if (!memeql_sec(mac, bytes + len, FLEET_MAC))
         return -EPERM;
     memcpy(&head, bytes, sizeof head);
-    const size_t texts = (size_t)head.names_len + head.origin_len;
     if (head.version != FLEET_OBJECT_VERSION ||
         !decode(&head, bytes + sizeof head, len - sizeof head, space) ||
-        head.plain_len < sizeof(struct cache_record) + texts)
+        head.plain_len < sizeof(struct cache_record) + head.origin_len)
         return -ENOTSUP;
     const struct cache_record *r = (const struct cache_record *)(const void *)space;
     const uint64_t body_len = r->flags & CACHE_CHUNKED_BODY ? r->body_len : 0;
-    if (body_len > head.plain_len - texts - sizeof *r)
+    if (body_len > head.plain_len - head.origin_len - sizeof *r)
         return -ENOTSUP;
-    const size_t record_len = head.plain_len - texts - body_len;
+    const size_t record_len = head.plain_len - head.origin_len - body_len;
     *o = (struct fleet_object){.epoch = head.epoch,
                                .applied = head.applied,
                                .record = r,
                                .record_len = record_len,
-                               .names = space + record_len,
-                               .names_len = head.names_len,
-                               .origin = space + record_len + head.names_len,
+                               .origin = space + record_len,
                                .origin_len = head.origin_len,
                                .body = space + head.plain_len - body_len,
                                .body_len = body_len};

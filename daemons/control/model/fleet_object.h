@@ -2,21 +2,24 @@
 /*
  * fleet_object: a stored response as bytes in the store of the fleet.
  *
- *   version, coding (0 none, 1 zstd): a byte each; lengths of the names of Vary and of the origin:
- *   two bytes each; length of the rest before it was encoded, 4 bytes, 6 bytes of nothing; epoch, and
- *   number of the log when it was fetched, 8 bytes each; all little endian
- *   struct cache_record, url, vary, head, short body, names of Vary, origin, long body: encoded as a whole
+ *   version, coding (0 none, 1 zstd): a byte each; 2 bytes of nothing; length of the origin, 2 bytes,
+ *   2 of nothing; length of the rest before it was encoded, 4 bytes, 4 of nothing; epoch, and number
+ *   of the log when it was fetched, 8 bytes each; all little endian
+ *   struct cache_record, url, vary, head, short body, origin, long body: encoded as a whole
  *   the first 16 bytes of HMAC-SHA256 over the name that it lies under and all before
  *
- * The times in its record are the store's. The name is made of the URL with the fleet's secret.
+ * The times in its record are the store's. The name is made of the URL, its partition, and the text that
+ * selects the variant, with the fleet's secret and the version: other versions have other names. Under the
+ * name of a URL that varies lies a vary_record, as in a host's own store.
  */
 #ifndef POLDER_CONTROL_FLEET_OBJECT_H
 #define POLDER_CONTROL_FLEET_OBJECT_H
 #include "daemons/control/model/fleet_entry.h"
 #include "polder/cache.h"
+#include "polder/field.h"
 #include "polder/ring.h"
 
-#define FLEET_OBJECT_VERSION 1
+#define FLEET_OBJECT_VERSION 2
 #define FLEET_OBJECT_HEAD    32
 #define FLEET_OBJECT_PLAIN   (RING_RECORD_MAX + FLEET_BODY_MAX)
 #define FLEET_OBJECT_MAX     (FLEET_OBJECT_HEAD + FLEET_OBJECT_PLAIN + FLEET_MAC)
@@ -26,15 +29,19 @@ struct fleet_object_name {
 };
 /* From that of the fleet: for names and objects alone. */
 void fleet_object_key(const struct fleet_key *fleet, struct fleet_key *key);
-void fleet_object_name_of(const struct fleet_key *key, const char *url, size_t len,
+/* What it is made of. vary: "" for the URL itself. */
+struct fleet_object_of {
+    struct str url, partition, vary;
+};
+void fleet_object_name_of(const struct fleet_key *key, const struct fleet_object_of *what,
                           struct fleet_object_name *name);
 
 struct fleet_object {
     uint64_t epoch, applied;
     const struct cache_record *record; /* url, vary, head and body behind it */
     size_t record_len;
-    const char *names, *origin;
-    size_t names_len, origin_len;
+    const char *origin;
+    size_t origin_len;
     const char *body; /* of a record with CACHE_CHUNKED_BODY */
     size_t body_len;
 };

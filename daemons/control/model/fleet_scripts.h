@@ -13,7 +13,8 @@
  *   shares, limit:HASH  of limits: fleet_limit_scripts.h
  *
  *   stored  stream; each entry names in the field k an object that a host has waited for
- *   o:NAME  a shared object of fleet_object.h, as long as it is fresh
+ *   o:NAME  a shared object of fleet_object.h: a response, or by which fields the URL varies
+ *   v:NAME  sorted set: the names of a URL's variants, by when they end
  *   f:NAME  a host fetches it: "INSTANCE", and " w" behind it where another host waits; "-": what was
  *           fetched was for one client alone
  *
@@ -83,12 +84,11 @@ static const char fleet_script_append[] =
               "end\n"
               "return {epoch, string.format('%.0f', n)}\n";
 
-/* KEYS object claim; ARGV instance, ms of the claim (0: none), the signature of an object that is of
- * no use: {"o", object}, {"c"}: claimed, {"n"}: not there, {"w", ms of the other's claim}. */
+/* KEYS object claim; ARGV instance, ms of the claim, the signature of an object that is of no use:
+ * {"o", object}, {"c"}: claimed, {"n"}: waiting is of no use, {"w", ms of the other's claim}. */
 static const char fleet_script_share_get[] =
     "local o = redis.call('GET', KEYS[1])\n"
     "if o and string.sub(o, -16) ~= ARGV[3] then return {'o', o} end\n"
-    "if ARGV[2] == '0' then return {'n'} end\n"
     "local c = redis.call('GET', KEYS[2])\n"
     "if not c then\n"
     "  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])\n"
@@ -107,18 +107,37 @@ static const char fleet_script_share_get[] =
     "if string.sub(c, -1) ~= 'w' then redis.call('SET', KEYS[2], c..' w', 'PX', left) end\n"
     "return {'w', string.format('%.0f', left)}\n";
 
-/* KEYS object claim stored; ARGV instance, name, ms of the object (0: there is none), object, ms for which it
- * is known that there is nothing to share. What waits is woken. */
+/* KEYS object claim stored marks variants; ARGV instance, name of the claim, ms of the object (0: there
+ * is none), object, ms for which it is known that there is nothing to share, name of the object where
+ * it is a variant, what says by which fields its URL varies ('': that is there), most variants. What
+ * waits is woken. */
 static const char fleet_script_share_put[] =
-    "if ARGV[3] ~= '0' then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[3]) end\n"
-    "local c = redis.call('GET', KEYS[2])\n"
-    "if not c or c == '-' then return {'0'} end\n"
-    "if ARGV[3] == '0' and string.match(c, '^%x+') ~= ARGV[1] then return {'0'} end\n"
-    "if ARGV[5] ~= '0' then redis.call('SET', KEYS[2], '-', 'PX', ARGV[5])\n"
-    "else redis.call('DEL', KEYS[2]) end\n"
-    "if string.sub(c, -1) == 'w' then\n"
-    "  redis.call('XADD', KEYS[3], 'MAXLEN', '~', '1000', '*', 'k', ARGV[2])\n"
-    "end\n"
-    "return {'1'}\n";
+    FLEET_NOW "local ms = tonumber(ARGV[3])\n"
+              "if ms > 0 then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[3]) end\n"
+              "if ms > 0 and ARGV[6] ~= '' then\n"
+              "  local last = string.format('%.0f', math.max(redis.call('PTTL', KEYS[4]), ms))\n"
+              "  if ARGV[7] ~= '' then redis.call('SET', KEYS[4], ARGV[7], 'PX', last)\n"
+              "  else redis.call('PEXPIRE', KEYS[4], last) end\n"
+              "  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', string.format('%.0f', now))\n"
+              "  redis.call('ZADD', KEYS[5], string.format('%.0f', now + ms), ARGV[6])\n"
+              "  redis.call('PEXPIRE', KEYS[5], last)\n"
+              "  local many = redis.call('ZCARD', KEYS[5]) - ARGV[8]\n"
+              "  if many > 0 then\n"
+              "    local first = string.sub(KEYS[1], 1, -1 - #ARGV[6])\n"
+              "    for _, old in ipairs(redis.call('ZRANGE', KEYS[5], 0, many - 1)) do\n"
+              "      redis.call('DEL', first..old)\n"
+              "      redis.call('ZREM', KEYS[5], old)\n"
+              "    end\n"
+              "  end\n"
+              "end\n"
+              "local c = redis.call('GET', KEYS[2])\n"
+              "if not c or c == '-' then return {'0'} end\n"
+              "if ms == 0 and string.match(c, '^%x+') ~= ARGV[1] then return {'0'} end\n"
+              "if ARGV[5] ~= '0' then redis.call('SET', KEYS[2], '-', 'PX', ARGV[5])\n"
+              "else redis.call('DEL', KEYS[2]) end\n"
+              "if string.sub(c, -1) == 'w' then\n"
+              "  redis.call('XADD', KEYS[3], 'MAXLEN', '~', '1000', '*', 'k', ARGV[2])\n"
+              "end\n"
+              "return {'1'}\n";
 #include "daemons/control/model/fleet_limit_scripts.h"
 #endif

@@ -22,7 +22,7 @@
 #define RENEW_MS      500
 #define LOOK_MS       250 /* where the stream is silent */
 #define TICK_MS       50
-#define FOR_ONE_TEXT  "2000" /* so long other hosts do not wait for each other */
+#define VARIANTS_TEXT "64" /* of one URL, the most */
 #define QUESTIONS_MAX FETCH_LOCK_SLOTS
 #define TRIES         4
 #define KEY_MAX       160
@@ -44,8 +44,9 @@ struct question {
     uint64_t until_ms, look_ms; /* mono */
     uint8_t useless[FLEET_MAC]; /* the object that is there and cannot be used */
     uint8_t tries;
-    uint32_t url_len;
-    char url[];
+    uint32_t nothing_ms; /* OVER: of struct fleet_end */
+    struct fleet_object_of what;
+    char text[];
 };
 
 struct fleet_share {
@@ -117,25 +118,60 @@ static void on_done(void *arg, const redisReply *r)
     (void)arg, (void)r; /* the lease of the claim ends by itself */
 }
 
-static void put(struct fleet_share *s, const struct fleet_object_name *name, uint64_t ms,
-                const uint8_t *bytes, size_t len, const char *nothing_ms)
+struct words {
+    const char *at[16];
+    size_t len[16];
+    int n;
+};
+
+static void add_bytes(struct words *w, const void *bytes, size_t len)
 {
-    char object[KEY_MAX], claim[KEY_MAX], ms_text[24];
-    name_key(s, 'o', name, object);
-    name_key(s, 'f', name, claim);
-    snprintf(ms_text, sizeof ms_text, "%" PRIu64, ms);
-    const char *argv[] = {object,    claim,   s->stored_key,       s->identity.instance,
-                          name->hex, ms_text, (const char *)bytes, nothing_ms};
-    size_t lens[8];
-    for (int i = 0; i < 8; i++)
-        lens[i] = i == 6 ? len : strlen(argv[i]);
-    fleet_store_run(fleet_link(s->fleet), FLEET_SCRIPT_SHARE_PUT, 3, 8, argv, lens,
-                    ms ? on_put : on_done, s);
+    w->at[w->n] = bytes;
+    w->len[w->n++] = len;
 }
 
-static void end_claim(struct fleet_share *s, const struct fleet_object_name *name, bool for_one)
+static void add(struct words *w, const char *text)
 {
-    put(s, name, 0, (const uint8_t *)"", 0, for_one ? FOR_ONE_TEXT : "0");
+    add_bytes(w, text, strlen(text));
+}
+
+/* e: NULL where there is nothing. claim: that ends. */
+static void put(struct fleet_share *s, const struct fleet_object_name *claim,
+                const struct fleet_exported *e, uint32_t nothing_ms)
+{
+    static const struct fleet_exported none = {.bytes = (const uint8_t *)"",
+                                               .marks = (const uint8_t *)""};
+    char object[KEY_MAX], fetch[KEY_MAX], marks[KEY_MAX], variants[KEY_MAX], ms[24], nothing[16];
+    struct words w = {.n = 0};
+    const bool varies = e && strcmp(e->name.hex, e->url.hex) != 0;
+    e = e ? e : &none;
+    name_key(s, 'o', &e->name, object);
+    name_key(s, 'f', claim, fetch);
+    name_key(s, 'o', &e->url, marks);
+    name_key(s, 'v', &e->url, variants);
+    snprintf(ms, sizeof ms, "%" PRIu64, e->len ? e->ms : 0);
+    snprintf(nothing, sizeof nothing, "%" PRIu32, nothing_ms);
+    add(&w, object);
+    add(&w, fetch);
+    add(&w, s->stored_key);
+    add(&w, marks);
+    add(&w, variants);
+    add(&w, s->identity.instance);
+    add(&w, claim->hex);
+    add(&w, ms);
+    add_bytes(&w, e->bytes, e->len);
+    add(&w, nothing);
+    add(&w, varies ? e->name.hex : "");
+    add_bytes(&w, e->marks, e->marks_len);
+    add(&w, VARIANTS_TEXT);
+    fleet_store_run(fleet_link(s->fleet), FLEET_SCRIPT_SHARE_PUT, 5, w.n, w.at, w.len,
+                    e->len ? on_put : on_done, s);
+}
+
+static void end_claim(struct fleet_share *s, const struct fleet_object_name *name,
+                      uint32_t nothing_ms)
+{
+    put(s, name, NULL, nothing_ms);
 }
 
 /* ---- asking the store ---- */
@@ -146,14 +182,15 @@ static bool run_get(struct question *q, fleet_reply_fn done, void *arg)
 {
     struct fleet_share *s = q->share;
     char object[KEY_MAX], claim[KEY_MAX];
+    struct words w = {.n = 0};
     name_key(s, 'o', &q->name, object);
     name_key(s, 'f', &q->name, claim);
-    const char *argv[] = {object, claim, s->identity.instance, q->ask.claims ? CLAIM_TEXT : "0",
-                          (const char *)q->useless};
-    size_t lens[5];
-    for (int i = 0; i < 5; i++)
-        lens[i] = i == 4 ? sizeof q->useless : strlen(argv[i]);
-    return fleet_store_run(fleet_link(s->fleet), FLEET_SCRIPT_SHARE_GET, 2, 5, argv, lens, done,
+    add(&w, object);
+    add(&w, claim);
+    add(&w, s->identity.instance);
+    add(&w, CLAIM_TEXT);
+    add_bytes(&w, q->useless, sizeof q->useless);
+    return fleet_store_run(fleet_link(s->fleet), FLEET_SCRIPT_SHARE_GET, 2, w.n, w.at, w.len, done,
                            arg);
 }
 
@@ -169,12 +206,18 @@ static void ask_store(struct question *q)
 static void got_object(struct question *q, const redisReply *r)
 {
     struct fleet_share *s = q->share;
-    const struct fleet_question what = {q->url, q->url_len, &q->ask, &q->permit, &q->name};
+    const struct fleet_question what = {q->what, &q->ask, &q->permit, &q->name};
     switch (fleet_import(s->control, s->fleet, &s->key, &what, (const uint8_t *)r->str, r->len)) {
     case FLEET_IMPORT_TAKEN:
         s->hits++;
         forget(q);
         return;
+    case FLEET_IMPORT_VARIES:
+    case FLEET_IMPORT_STALE:
+        forget(q);
+        return;
+    case FLEET_IMPORT_OLD:
+        break;
     case FLEET_IMPORT_OVERTAKEN:
         s->overtaken++;
         break;
@@ -227,7 +270,7 @@ static void on_got(void *arg, const redisReply *r)
     const char what = verdict_of(r);
     if (q->state == OVER || !is_pending(q)) {
         if (what == 'c')
-            end_claim(s, &q->name, false);
+            end_claim(s, &q->name, q->nothing_ms);
         forget(q);
     } else if (what == 'o') {
         got_object(q, r->element[1]);
@@ -245,80 +288,97 @@ static void on_got(void *arg, const redisReply *r)
 
 /* ---- what workers note ---- */
 
+/* NULL: no memory, or too many ask. */
+static struct question *question_of(struct fleet_share *s, const struct ring_record *head,
+                                    const struct fleet_ask *ask, const char *text)
+{
+    const uint32_t len = head->len - (uint32_t)sizeof *ask;
+    struct question *q =
+        fleet_is_member(s->fleet) && s->n < QUESTIONS_MAX ? calloc(1, sizeof *q + len) : NULL;
+    if (!q)
+        return NULL;
+    memcpy(q->text, text, len);
+    q->share = s;
+    q->permit = head->permit;
+    q->ask = *ask;
+    const uint32_t before = ask->url_len + ask->partition_len;
+    q->what = (struct fleet_object_of){.url = {q->text, ask->url_len},
+                                       .partition = {q->text + ask->url_len, ask->partition_len},
+                                       .vary = {q->text + before, len - before}};
+    fleet_object_name_of(&s->key, &q->what, &q->name);
+    TAILQ_INSERT_TAIL(&s->questions, q, entry);
+    s->n++;
+    return q;
+}
+
 static void take_ask(struct fleet_share *s, const struct ring_record *head, const char *payload)
 {
     struct fleet_ask ask;
     if (head->len <= sizeof ask || head->permit.slot >= FETCH_LOCK_SLOTS)
         return;
     memcpy(&ask, payload, sizeof ask);
-    if (ask.worker >= PROC_WORKER_SLOTS)
+    if (ask.worker >= PROC_WORKER_SLOTS ||
+        (uint64_t)ask.url_len + ask.partition_len > head->len - sizeof ask)
         return;
-    const uint32_t url_len = head->len - (uint32_t)sizeof ask;
-    struct question *q =
-        fleet_is_member(s->fleet) && s->n < QUESTIONS_MAX ? calloc(1, sizeof *q + url_len) : NULL;
+    struct question *q = question_of(s, head, &ask, payload + sizeof ask);
     if (!q) {
         tell(s->control, &head->permit, ask.worker, FLEET_SHARE_FETCH);
         return;
     }
-    q->share = s;
-    q->permit = head->permit;
-    q->ask = ask;
-    q->url_len = url_len;
-    memcpy(q->url, payload + sizeof ask, url_len);
-    fleet_object_name_of(&s->key, q->url, url_len, &q->name);
-    TAILQ_INSERT_TAIL(&s->questions, q, entry);
-    s->n++;
     if (!ev_is_active(&s->timer))
         ev_timer_again(s->control->loop, &s->timer);
     ask_store(q);
 }
 
-/* This host has it, or will not have it: questions about it are answered. */
-static void drop_questions(struct fleet_share *s, const struct fleet_object_name *name)
+/* NULL: there is none, or an earlier control has had it; then the lease of its claim ends by itself. */
+static struct question *find(const struct fleet_share *s, const struct fetch_permit *permit)
 {
-    struct question *next;
-    for (struct question *q = TAILQ_FIRST(&s->questions); q; q = next) {
-        next = TAILQ_NEXT(q, entry);
-        if (strcmp(q->name.hex, name->hex) != 0)
-            continue;
-        if (q->state != CLAIMED)
-            answer(q, FLEET_SHARE_FETCH);
-        if (q->state == QUERIED)
-            q->state = OVER;
-        else if (q->state != OVER)
-            forget(q);
+    struct question *q;
+    TAILQ_FOREACH (q, &s->questions, entry)
+        if (permit->word && q->permit.word == permit->word && q->permit.slot == permit->slot &&
+            q->state != OVER)
+            return q;
+    return NULL;
+}
+
+/* What comes of it is of no use any more. */
+static void end_question(struct question *q, uint32_t nothing_ms)
+{
+    if (q->state == QUERIED) {
+        q->state = OVER;
+        q->nothing_ms = nothing_ms;
+    } else {
+        forget(q);
     }
 }
 
 static void take_end(struct fleet_share *s, const struct ring_record *head, const char *payload)
 {
     struct fleet_end end;
-    struct fleet_object_name name;
-    if (head->len <= sizeof end)
+    struct question *q = find(s, &head->permit);
+    if (head->len < sizeof end || !q)
         return;
     memcpy(&end, payload, sizeof end);
-    fleet_object_name_of(&s->key, payload + sizeof end, head->len - sizeof end, &name);
-    drop_questions(s, &name);
-    end_claim(s, &name, end.for_one);
+    if (q->state == CLAIMED)
+        end_claim(s, &q->name, end.nothing_ms);
+    end_question(q, end.nothing_ms);
 }
 
 static void take_put(struct fleet_share *s, unsigned worker, const struct ring_record *head,
                      const char *payload)
 {
-    static uint8_t bytes[FLEET_OBJECT_MAX];
-    struct fleet_object_name name;
-    uint64_t ms;
     const struct str body = fleet_bodies_get(s->bodies, worker, head);
-    const size_t len = fleet_export(
-        s->fleet, &s->key, &(struct fleet_handed){payload, head->len, body}, bytes, &name, &ms);
+    struct question *q = find(s, &head->permit);
+    struct fleet_exported e;
+    fleet_export(s->fleet, &s->key, &(struct fleet_handed){payload, head->len, body}, &e);
     fleet_bodies_drop(s->bodies, worker, head->stream);
-    if (!*name.hex)
-        return;
-    drop_questions(s, &name);
-    if (len)
-        put(s, &name, ms, bytes, len, "0");
-    else
-        end_claim(s, &name, false);
+    const struct fleet_object_name claim = q ? q->name : e.name;
+    if (e.len)
+        put(s, &claim, &e, 0);
+    else if (*claim.hex)
+        end_claim(s, &claim, 0);
+    if (q)
+        end_question(q, 0);
 }
 
 void fleet_share_note(struct fleet_share *s, unsigned worker, const struct ring_record *head,
@@ -359,7 +419,7 @@ static void follow(struct question *q, uint64_t now_ms)
         return;
     if (!is_pending(q)) { /* its worker has died, or has nothing to say */
         if (q->state == CLAIMED)
-            end_claim(s, &q->name, false);
+            end_claim(s, &q->name, 0);
         forget(q);
     } else if (q->state == CLAIMED) {
         if (now_ms >= q->look_ms && run_get(q, on_done, NULL))

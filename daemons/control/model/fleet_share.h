@@ -7,7 +7,12 @@
  * keeper with the permit of the request, whose release wakes all that wait here. No host fetches it:
  * this host claims it, by a key in the store with a lease of CLAIM_MS that is renewed as long as the
  * permit holds. Another host does: the request waits until that one's object, or the end of its claim,
- * is told of in the stream `stored`, or seen.
+ * is told of in the stream `stored`, or seen. Where the fetch brought nothing that others could have,
+ * or has failed, they fetch at once, and do not wait for each other for a moment.
+ *
+ * A URL that varies has its own record there, as in a host's store; that is taken first, and then the
+ * worker asks for its variant. What is stale but can be validated is taken too: the worker looks again,
+ * and asks once more whether it is to fetch. What is here already is not taken again.
  *
  * An object says up to where its host had applied the log when it was fetched. It is taken here with
  * a fetch_seq that is smaller than the marks of all later entries (fleet_marks.h), and judged by them

@@ -90,6 +90,7 @@ int stored_at(struct worker *w, const struct request *r, const struct cache_key 
 struct stored_copy *stored_copy_of(struct worker *w, const struct request *r,
                                    const struct cache_view *v, const struct cache_key *key);
 void stored_copy_free(struct worker *w, struct stored_copy *copy);
+#define STORED_VARY_MAX 8192
 /* The variant's selecting text "name: value\n…" for the names "a\nb\n"; length or 0 if too long. */
 size_t stored_vary_text(const struct request *r, const char *names, size_t names_len, char *out,
                         size_t size);

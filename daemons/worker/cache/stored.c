@@ -27,7 +27,6 @@
 #include <string.h>
 #include <strings.h>
 
-#define VARY_TEXT_MAX 8192
 
 static void damaged(struct worker *w, const struct cache_key *key)
 {
@@ -80,7 +79,7 @@ static int find_variant(struct worker *w, const struct request *r, struct cache_
             return 0;
         found->key = r->variant;
     } else {
-        char text[VARY_TEXT_MAX];
+        char text[STORED_VARY_MAX];
         const size_t n = stored_vary_text(r, v->vary, vary_record->vary_len, text, sizeof text);
         if (!n)
             return 0;

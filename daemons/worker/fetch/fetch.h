@@ -108,8 +108,9 @@ struct fetch {
     uint64_t begun_ms;       /* asks for a server since then */
     uint64_t until_ms;       /* no head by then: it is given up; 0: each server has its time */
     uint64_t fleet_since_ms; /* asked the fleet's store then */
-    uint64_t waits_since_ms; /* for another's fetch; 0: it never did */
-    uint64_t lease_ms;       /* of the trial of `server` that it is; 0 */
+    struct fetch_permit fleet_permit;    /* under which it did, last */
+    uint64_t waits_since_ms;             /* for another's fetch; 0: it never did */
+    uint64_t lease_ms;                   /* of the trial of `server` that it is; 0 */
     const struct config_server *server;  /* asked now or last */
     const struct config_server *entered; /* where it counts as under way; NULL */
     uint64_t room_since_ms;              /* in the room queue since then; 0: it is not */
@@ -141,7 +142,7 @@ struct fetch {
     bool may_return;     /* a server that was tried gave no answer at all: it may be restarting */
     uint8_t failed_attempts; /* servers that it was sent to */
     uint32_t addresses;      /* of `server` that took no connection */
-    bool fleet_requested;    /* the fleet's store, before the backend */
+    uint8_t fleet_stages;    /* in which it has asked the store of the fleet (fleet_share.c) */
     bool fleet_claims;       /* other hosts may wait for what it brings */
     bool fleet_waits;        /* another host fetches it */
     uint8_t fleet_silent;    /* looks since that was said */

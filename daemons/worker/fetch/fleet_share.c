@@ -2,14 +2,17 @@
 /* fleet_share: see fleet_share.h. */
 #include "daemons/worker/fetch/fleet_share.h"
 #include "daemons/net/timer_wheel.h"
+#include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/fleet_offer.h"
+#include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/fleet_link.h"
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/message/route_state.h"
 #include "daemons/worker/worker.h"
-#include "polder/cache_status.h"
+#include "daemons/worker/reader.h"
 #include "polder/fleet.h"
+#include "polder/inval.h"
 
 #define LOOK_MS    500 /* the permit is renewed */
 #define SILENT_MAX 4   /* looks at which control has not said again that another host fetches */
@@ -34,6 +37,10 @@ static void look_again(struct fetch *ex)
 {
     ex->fleet_claims = false;
     permit_release(ex->worker, &ex->permit, FETCH_LOCK_FAILED); /* it has been */
+    if (!ex->req.client) {
+        miss_lead_again(ex);
+        return;
+    }
     ex->rounds++;
     ex->worker->fetches->look_again(ex);
 }
@@ -98,29 +105,76 @@ void fleet_share_wake(struct worker *w)
     }
 }
 
+/* The text that selects its variant, where its URL is known to vary. */
+static size_t vary_text(const struct fetch *ex, char text[STORED_VARY_MAX])
+{
+    struct worker *w = ex->worker;
+    struct cache_view v;
+    size_t len = 0;
+    if (!reader_ready(w))
+        return 0;
+    if (stored_varies(w, &ex->req, &v))
+        len = stored_vary_text(&ex->req, v.vary, v.record->vary_len, text, STORED_VARY_MAX);
+    cache_reader_release(w->reader);
+    return len;
+}
+
+/* Until when what is here needs no other; 0: it is stale, or invalidated. */
+static uint64_t fresh_until_ms(const struct fetch *ex)
+{
+    const struct cache_record *rec = ex->stale ? ex->stale->view.record : NULL;
+    const struct inval_page *page = ex->worker->shared->inval;
+    return rec && rec->fresh_until_ms > ex->worker->real_ms &&
+                   cache_record_state(page, rec, rec->fetch_seq) == INVAL_VALID
+               ? rec->fresh_until_ms
+               : 0;
+}
+
 static bool ask(struct fetch *ex)
 {
     struct worker *w = ex->worker;
+    char text[STORED_VARY_MAX];
+    const size_t len = vary_text(ex, text);
+    const uint8_t stage = (uint8_t)(1u << ((ex->stale ? 1 : 0) + (len ? 2 : 0)));
     struct fleet_ask note = {.key = ex->req.key,
+                             .newer_ms = fresh_until_ms(ex),
                              .rules = w->routes[ex->req.route->index].identity.number,
                              .worker = w->number,
                              .wait_ms = (uint32_t)wait_max_ms(ex),
-                             .claims = !ex->conditional};
-    struct iovec iov[] = {{&note, sizeof note}, {(void *)(uintptr_t)ex->req.url, ex->req.url_len}};
+                             .interval_ms = (uint32_t)request_interval_ms(&ex->req),
+                             .has_stale = ex->stale != NULL,
+                             .url_len = ex->req.url_len,
+                             .partition_len = ex->req.partition_len};
+    struct iovec iov[] = {{&note, sizeof note},
+                          {(void *)(uintptr_t)ex->req.url, ex->req.url_len},
+                          {(void *)(uintptr_t)ex->req.partition, ex->req.partition_len},
+                          {text, len}};
+    if (ex->fleet_stages & stage)
+        return false; /* it would be told the same */
+    ex->fleet_stages |= stage;
+    ex->fleet_permit = ex->permit.lock;
     atomic_store(&w->shared->fleet->shared_answer[ex->permit.lock.slot], 0);
     permit_wait_again(w, &ex->permit.lock);
-    return fleet_offer_tell(ex, FLEET_SHARE_ASK, 0, iov, 2);
+    return fleet_offer_tell(ex, FLEET_SHARE_ASK, 0, iov, 4);
+}
+
+/* Its client wants the backend's own word. */
+static bool is_forced(const struct fetch *ex)
+{
+    const struct policy_request *p = &ex->req.policy;
+    return p->obey_directives && p->cc.flags & FIELD_CC_NO_CACHE;
 }
 
 bool fleet_share_ask(struct fetch *ex)
 {
     static const struct fetch_queue queue = {leave, timeout};
     struct worker *w = ex->worker;
-    if (ex->fleet_requested || ex->fwd == FWD_VARY_MISS || !fleet_offer_may(ex) ||
-        !atomic_load(&w->shared->fleet->shared_is_quick) || fleet_link_is_cut_off(w) || !ask(ex))
+    if (!fleet_offer_may(ex) || !atomic_load(&w->shared->fleet->shared_is_quick) ||
+        fleet_link_is_cut_off(w) || is_forced(ex) || !ask(ex))
         return false;
-    ex->fleet_requested = true;
-    ex->fleet_claims = !ex->conditional;
+    ex->fleet_claims = true;
+    ex->fleet_waits = false;
+    ex->fleet_silent = 0;
     ex->fleet_since_ms = w->mono_ms;
     ex->queue = &queue;
     fetch_move(ex, FETCH_COLLAPSED);

@@ -135,6 +135,13 @@ static void miss_retry(struct fetch *ex)
     look_again(ex);
 }
 
+/* It holds the permit. */
+static void fetch_for_all(struct fetch *ex)
+{
+    if (!fleet_share_ask(ex))
+        fetch_start(ex);
+}
+
 static void fetch(struct worker *w, struct fetch *ex)
 {
     struct fetch_permit name;
@@ -160,8 +167,7 @@ static void fetch(struct worker *w, struct fetch *ex)
             look_again(ex);
             break;
         }
-        if (!fleet_share_ask(ex))
-            fetch_start(ex);
+        fetch_for_all(ex);
         break;
     case FETCH_LOCK_WAIT:
         ex->waits_for = name;
@@ -281,8 +287,21 @@ static enum fetch_lock_claim lead(struct fetch *ex, struct fetch_permit *name,
     }
     if (watcher)
         fetch_watch(ex, watcher);
-    fetch_start(ex);
+    fetch_for_all(ex);
     return got;
+}
+
+void miss_lead_again(struct fetch *ex)
+{
+    struct hit_found found = {0};
+    uint64_t left = 0, life = 0;
+    if (stored_meanwhile(ex)) {
+        fetch_finish(ex);
+        return;
+    }
+    stored_left_ms(&ex->req, &found, &left, &life);
+    take_stale(ex, &found);
+    lead(ex, NULL, NULL);
 }
 
 enum fetch_lock_claim fetch_background_stale(const struct request *r, struct hit_found *found,

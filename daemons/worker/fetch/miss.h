@@ -38,6 +38,9 @@ enum fetch_lock_claim fetch_background_stale(const struct request *r, struct hit
 enum fetch_lock_claim fetch_background(const struct request *r, struct hit_found *found,
                                        struct fetch_permit *permit, struct fetch_watcher *watcher);
 
+/* The same after what it has waited for is there, or not. */
+void miss_lead_again(struct fetch *ex);
+
 /* ---- collapse.c ---- */
 /* resume: when that fetch is over, or it has waited for long enough. */
 void collapse_wait(struct fetch *ex, void (*resume)(struct fetch *ex));

@@ -261,6 +261,7 @@ bool revalidate_stored(struct fetch *ex, const struct h1_head *head)
     if (o.overflow || !rehead(ex, &rec, (size_t)(o.at - w->texts->scratch)) ||
         !push_revalidate(ex, ex->stale))
         return false;
+    fleet_offer_renewed(ex);
     if (resp.omits_set_cookie) {
         o = (struct h1_out){w->texts->scratch, w->texts->scratch + H1_HEAD_MAX, false};
         cache_store_put_head(&o, w, merged, NULL, NULL, rec.flags & CACHE_COMPRESSIBLE);

@@ -38,7 +38,6 @@
 #include <xxhash.h>
 
 #define NAMES_MAX 1024
-#define VARY_MAX  8192
 
 struct store_stream {
     struct cache_record record;
@@ -194,9 +193,10 @@ void cache_store_set_times(struct cache_record *rec, const struct fetch *ex,
     rec->swr_until_ms = fresh.swr_until_ms;
     rec->sie_until_ms = fresh.sie_until_ms;
     rec->age_s = fresh.age_s;
-    rec->flags = (rec->flags & ~(uint32_t)(CACHE_MUST_REVALIDATE | CACHE_NO_CACHE | CACHE_AUTH_OK |
-                                           CACHE_FOR_OTHERS | CACHE_SOFTENED)) |
-                 fresh.flags;
+    rec->flags =
+        (rec->flags & ~(uint32_t)(CACHE_MUST_REVALIDATE | CACHE_NO_CACHE | CACHE_AUTH_OK |
+                                  CACHE_FOR_OTHERS | CACHE_SOFTENED | CACHE_FROM_FLEET)) |
+        fresh.flags;
     rec->fetch_ns = ex->fetch_ns;
     rec->last_modified_ms = resp->has_last_modified && resp->last_modified > 0
                                 ? (uint64_t)resp->last_modified * 1000
@@ -293,7 +293,7 @@ static bool fill(struct fetch *ex, struct store_stream *s, const struct h1_head 
         rec->flags |= CACHE_OF_IDENTITY;
     h1_put(&o, r->url, r->url_len);
     if (s->names_len) {
-        char vary[VARY_MAX];
+        char vary[STORED_VARY_MAX];
         const size_t n = stored_vary_text(r, s->names, s->names_len, vary, sizeof vary);
         if (!n)
             return false;
@@ -397,7 +397,7 @@ void cache_store_begin(struct fetch *ex, const struct h1_head *head)
         s->max_body_is_ours = max && max < settings->value.max_body;
         s->max_body = s->max_body_is_ours ? max : settings->value.max_body;
         s->shareable =
-            !part && head->status == 200 && fleet_offer_may(ex) &&
+            !part && head->status != 206 && fleet_offer_may(ex) &&
             !(resp.complete_length_known && resp.length > ex->req.route->cache->shared_max_body) &&
             !(resp.has_set_cookie && settings->store_set_cookie);
         if (part)
@@ -533,8 +533,8 @@ static void offer(struct fetch *ex, struct store_stream *s)
     const struct fleet_offer o = {.record = &s->record,
                                   .text = {s->text, s->text_len},
                                   .body = {s->body, s->streaming ? 0 : s->body_len},
-                                  .names = {s->names, s->names_len},
-                                  .stream = s->streaming ? s->stream : 0};
+                                  .stream = s->streaming ? s->stream : 0,
+                                  .marks = s->names_len && !s->inherits};
     s->record.body_len = s->total;
     if (s->shareable)
         fleet_offer_put(ex, &o);
