@@ -72,6 +72,19 @@ void redis_remove(struct redis *r)
     assert_int_equal(system(command), 0);
 }
 
+/* Cuts the next word off; NULL: there is none. */
+static char *next_word(char **rest)
+{
+    if (!*rest || **rest != '"')
+        return strsep(rest, " ");
+    char *word = *rest + 1;
+    *rest = word;
+    strsep(rest, "\"");
+    if (*rest && !*(*rest)++)
+        *rest = NULL;
+    return word;
+}
+
 const char *redis_do(struct redis *r, const char *format, ...)
 {
     static char text[65536];
@@ -81,7 +94,7 @@ const char *redis_do(struct redis *r, const char *format, ...)
     va_start(ap, format);
     vsnprintf(line, sizeof line, format, ap);
     va_end(ap);
-    for (char *word; n < 64 && (word = strsep(&next, " "));)
+    for (char *word; n < 64 && (word = next_word(&next));)
         words[n++] = word;
     redisContext *c = redisConnectUnix(r->sock);
     assert_true(c && !c->err);

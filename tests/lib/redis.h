@@ -17,7 +17,7 @@ void redis_start(struct redis *r);
 void redis_run(struct redis *r);
 void redis_kill(struct redis *r);
 void redis_remove(struct redis *r);
-/* Runs a command of words parted by spaces; the reply as text, in a static buffer. */
+/* Runs a command of words parted by spaces, which stand in quotes where they have some; the reply as text, in a static buffer. */
 const char *redis_do(struct redis *r, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 #endif

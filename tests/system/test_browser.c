@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The dashboard in a real browser, while things happen to the service: tests/clients/dashboard. */
 #include "harness.h"
+#include "redis.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -128,6 +129,52 @@ static void the_dashboard_says_what_is_so(void **state)
     backend_stop(peer);
 }
 
+/* A member of the fleet that applies nothing, and is called what a page must not take for markup. */
+static void add_hostile_host(struct redis *r)
+{
+    char epoch[32];
+    snprintf(epoch, sizeof epoch, "%s", redis_do(r, "GET polder:{test}:epoch"));
+    redis_do(r,
+             "HSET polder:{test}:hosts \"<img src=x onerror='broken=1'>\" \"abc %s 0 "
+             "9999999999999\"",
+             epoch);
+}
+
+static void the_dashboard_shows_the_fleet(void **state)
+{
+    (void)state;
+    static const char *const steps[] = {"open", "fleet", NULL};
+    struct browser b = {0};
+    struct redis r = {0};
+    struct house h;
+    const char *out;
+    struct backend *peer = backend_start(backend, NULL);
+    redis_start(&r);
+    house_start(
+        &h, 1,
+        "fleet { store = {\"unix:%s\"} name = \"test\" host = \"amber\" "
+        "secret = \"hidden from all others\" }\n"
+        "upstream \"api\" { server \"127.0.0.1:%u\" { } }\n"
+        "limit \"few\" { requests = 100  window = \"60s\"  key = \"client\"  scope = fleet }\n"
+        "cache { shared = true }\n"
+        "route \"/*\" { upstream = \"api\"  limits = {\"few\"}  cache { } }\n",
+        r.sock, backend_port(peer));
+    wait_until(ctl(&h, &out, "fleet") == 0 && strstr(out, "member"), 10000);
+    add_hostile_host(&r);
+    browser_start(&b, h.ops_port, steps);
+    expect_said(&b, "invalidate");
+    assert_int_equal(ctl(&h, &out, "cache invalidate /items/1 --local"), 0);
+    tell(&b);
+    expect_said(&b, "kill the store");
+    redis_kill(&r);
+    tell(&b);
+    expect_said(&b, "all ok");
+    browser_end(&b);
+    house_remove(&h);
+    redis_remove(&r);
+    backend_stop(peer);
+}
+
 static int status_of(unsigned port, const char *target, const char *host)
 {
     struct message m;
@@ -177,6 +224,7 @@ static void names_and_places_are_bounded(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(names_and_places_are_bounded),
+                                       cmocka_unit_test(the_dashboard_shows_the_fleet),
                                        cmocka_unit_test(the_dashboard_says_what_is_so)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

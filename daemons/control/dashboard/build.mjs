@@ -11,7 +11,7 @@ const here = name => new URL(name, import.meta.url);
 const read = name => readFileSync(here(name), 'utf8');
 
 const scripts = ['format', 'dom', 'store', 'spark', 'chart', 'charts', 'commands', 'status', 'figures', 'limits', 'servers',
-    'routes', 'connections', 'money', 'events', 'tail', 'keys', 'main'];
+    'routes', 'fleet', 'connections', 'money', 'events', 'tail', 'keys', 'main'];
 
 const hash = text => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
 // functions: '$' in a replacement string would mean something

@@ -24,6 +24,13 @@ const CONDITION_COMMANDS = {
     leak_guard_inconclusive: () => ['cache', 'guard'],
     identity_bypass: () => ['cache', 'guard'],
     limit_table_full: () => ['limit', 'list'],
+    fleet_cut_off: () => ['fleet'],
+    fleet_limit_cut_off: c => ['limit', 'show', c.subject],
+    fleet_name_taken: () => ['fleet'],
+    fleet_lag: () => ['fleet'],
+    fleet_learning: () => ['fleet'],
+    fleet_store_changed: () => ['fleet'],
+    fleet_strangers: () => ['fleet'],
 };
 const ALERT_COMMANDS = {
     cache_hit_rate: () => ['cache', 'stats'],

@@ -12,6 +12,7 @@
 #include "daemons/control/ops/overview.h"
 #include "daemons/control/ops/page.h"
 #include "daemons/control/ops/telemetry.h"
+#include "daemons/control/ops/telemetry_fleet.h"
 #include "daemons/control/ops/telemetry_limits.h"
 #include "daemons/control/ops/telemetry_openapi.h"
 #include "daemons/control/ops/telemetry_routes.h"
@@ -50,6 +51,7 @@ static const struct page {
     {"history", IN_PUBLIC_TELEMETRY, history_page_show, "the last 24 hours"},
     {"alerts", IN_PUBLIC_TELEMETRY, alerts_page, NULL},
     {"conditions", IN_TELEMETRY, health_conditions_page, "conditions that are raised"},
+    {"fleet", IN_TELEMETRY, telemetry_fleet_page, "hosts that share a store with this one"},
     {"/healthz", AT_ROOT, health_alive_page, "is it alive?"},
     {"/readyz", AT_ROOT, health_ready_page, "does it take traffic?"},
     {"/", AT_ROOT, dashboard_page, "the dashboard"},

@@ -6,6 +6,7 @@
 #include "daemons/control/ops/overview.h"
 #include "daemons/control/ops/sample.h"
 #include "daemons/control/ops/telemetry.h"
+#include "daemons/control/ops/telemetry_fleet.h"
 #include "daemons/control/ops/telemetry_limits.h"
 #include "daemons/control/ops/telemetry_routes.h"
 #include "daemons/control/ops/telemetry_upstreams.h"
@@ -19,6 +20,7 @@ const struct section sections[] = {
     {"websocket-health", telemetry_websocket_make, 1},
     {"cost", telemetry_cost_make, 1},
     {"sample", sample_make, 1},
+    {"fleet", telemetry_fleet_make, 1},
     {"limits", telemetry_limits_make, 2},
     {"upstreams", telemetry_upstreams_make, 2},
     {"routes", telemetry_routes_make, 5},

@@ -136,6 +136,8 @@ const STEP = {
             const tail = await text('#tail');
             return tail.includes('/items/1') && tail.includes('hit') && tail.includes('refused by') && tail.includes('token=*') && !tail.includes('secret') || tail;
         });
+        if (await page.locator('#fleet-panel').isVisible() || await json('fleet') !== null)
+            fail('a fleet is shown where there is none');
         checkFlood();
         console.log('numbers ok');
     },
@@ -201,6 +203,38 @@ const STEP = {
         if (found.violations.length || !(await book.locator('#condition-backend_down').isVisible()))
             fail(`runbook: ${found.violations.map(v => v.id)}`);
         await book.close();
+    },
+    // Of a host in a fleet, one of whose members has a name that is markup and applies nothing.
+    async fleet() {
+        const shown = async figure => text(`[data-figure="fleet-${figure}"]`);
+        await until('member', async () => /amber.*member/.test(await shown('state')) || shown('state'));
+        const store = (await json('fleet')).store;
+        if (await shown('store') !== store)
+            fail(`store ${await shown('store')} is not ${store}`);
+        await until('its hosts', async () => {
+            const { hosts } = await json('fleet'), names = await page.locator('#fleet tbody th').allTextContents();
+            return hosts.length === 2 && hosts.every(h => names.some(n => n.startsWith(h.host))) || `${names} are not ${JSON.stringify(hosts)}`;
+        });
+        if (await page.locator('#fleet img, #issues img').count() || await page.evaluate(() => 'broken' in window))
+            fail('the name of a host became markup');
+        console.log('invalidate');
+        await lines.next();
+        await until('what was sent', async () => {
+            const f = await json('fleet'), said = await shown('rates');
+            return f.sent > 0 && said.includes(`${grouped(f.sent)} and ${grouped(f.received)} in all`) && /[\d.]+ \/s out/.test(said) || `${said} is not ${f.sent} ${f.received}`;
+        });
+        await until('the late host', async () => /late/.test(await text('#fleet tbody tr:has(th:has-text("img"))')) || text('#fleet tbody'));
+        await until('its condition', async () => (await text('#status')).includes('applies what others have invalidated late') || text('#status'));
+        await until('cache and limits', async () => /in use.*given/.test(await shown('cache')) && /granted/.test(await shown('limits')) || `${await shown('cache')} ${await shown('limits')}`);
+        await checkAxe('fleet');
+        console.log('kill the store');
+        await lines.next();
+        await until('cut off', async () => /cut off.*since.*serve/.test(await shown('state')) || shown('state'));
+        await until('that it is not well', async () => (await text('#issues')).includes('other hosts’ invalidations are not heard') || (await text('#issues')).includes("other hosts' invalidations are not heard") || text('#issues'));
+        await checkAxe('fleet, cut off', [390]);
+        if ((await page.content()).includes('hidden from all'))
+            fail('the secret is shown');
+        console.log('fleet ok');
     },
     async lost() {
         console.log('kill it');
