@@ -185,6 +185,7 @@ int plan_read(struct verify *v, const char *url)
     const msgpack_object *list = member_list(v->plan.result, "routes", &n);
     if (status)
         return status;
+    rpc_in_text(v->plan.result, "note", v->note, sizeof v->note);
     if (any_websocket(list, n))
         ask_ws(v);
     v->routes = calloc(n + 1, sizeof *v->routes);

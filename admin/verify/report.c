@@ -185,9 +185,8 @@ static void print_table(const struct verify *v)
         }
 }
 
-static void print_text(const struct verify *v, int score)
+static void print_score(const struct verify *v, int score)
 {
-    print_table(v);
     if (score < 0) {
         puts("\nnothing of polling, websocket, caching and rateLimiting is configured: there is "
              "nothing to verify");
@@ -205,6 +204,14 @@ static void print_text(const struct verify *v, int score)
     }
     printf("): %s, for %u is asked\n", score >= (int)v->threshold ? "passed" : "FAILED",
            v->threshold);
+}
+
+static void print_text(const struct verify *v, int score)
+{
+    print_table(v);
+    print_score(v, score);
+    if (*v->note)
+        printf("\nnote: %s\n", v->note);
 }
 
 /* ---- for programs ---- */
@@ -245,10 +252,11 @@ void report_print(const struct verify *v)
         print_text(v, score);
         return;
     }
-    json_t *root = json_pack("{s:s, s:o, s:i, s:b, s:o, s:o}", "address", v->where, "score",
-                             score < 0 ? json_null() : json_integer(score), "threshold",
-                             (int)v->threshold, "passed", score >= (int)v->threshold,
-                             "optimisations", json_optimisations(v), "checks", json_checks(v));
+    json_t *root =
+        json_pack("{s:s, s:o, s:i, s:b, s:o, s:o, s:s*}", "address", v->where, "score",
+                  score < 0 ? json_null() : json_integer(score), "threshold", (int)v->threshold,
+                  "passed", score >= (int)v->threshold, "optimisations", json_optimisations(v),
+                  "checks", json_checks(v), "note", *v->note ? v->note : NULL);
     if (root)
         json_dumpf(root, stdout, JSON_INDENT(2));
     putchar('\n');

@@ -76,6 +76,7 @@ struct verify {
     char host[280];         /* Host */
     char path[VERIFY_PATH]; /* of the URL that was given; "": none */
     char where[320];
+    char note[600]; /* what the service says of itself; "": nothing */
     struct http *http;
 
     struct check *checks;

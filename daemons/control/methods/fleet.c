@@ -87,7 +87,7 @@ void fleet_show(struct control *c, const struct rpc_call *call)
     rpc_out_u64(o, "lag", v.last > v.applied ? v.last - v.applied : 0);
     rpc_out_f64(o, "late_seconds", (double)v.late_ms / 1000);
     rpc_out_u64(o, "sent", v.sent);
-    rpc_out_u64(o, "received", v.received);
+    rpc_out_u64(o, "accepted", v.received);
     rpc_out_u64(o, "pending", v.pending);
     rpc_out_u64(o, "gaps", v.gaps);
     rpc_out_u64(o, "strange", v.strange);

@@ -4,6 +4,7 @@
 #include "daemons/control/control.h"
 #include "daemons/control/methods/methods.h"
 #include "daemons/control/model/alerts.h"
+#include "daemons/control/model/fleet_member.h"
 #include "daemons/control/model/health.h"
 #include "daemons/control/model/quarantine.h"
 #include "daemons/control/model/traffic.h"
@@ -134,6 +135,17 @@ static void put_quarantined(const struct control *c, struct rpc_out *o)
     rpc_out_end(o);
 }
 
+/* Nothing where there is none. */
+static void put_fleet(const struct control *c, struct rpc_out *o)
+{
+    struct fleet_view v;
+    char text[160];
+    if (!fleet_member_view(c, &v))
+        return;
+    snprintf(text, sizeof text, "%s %s", v.connected ? "member of" : "cut off from", v.name);
+    rpc_out_str(o, "fleet", text);
+}
+
 void status_show(struct control *c, const struct rpc_call *call)
 {
     const struct proc_table *proc = c->shared->proc;
@@ -154,6 +166,7 @@ void status_show(struct control *c, const struct rpc_call *call)
     rpc_out_u64(o, "workers_ready", workers.ready);
     rpc_out_u64(o, "workers", workers.wanted);
     rpc_out_str(o, "supervisor", supervisor_text(c));
+    put_fleet(c, o);
     put_traffic(c, o);
     put_listeners(c, o);
     rpc_out_str(o, "ops", c->config->ops_listen.len ? c->config->ops_listen.text : "");

@@ -4,12 +4,14 @@
 #include "daemons/control/call.h"
 #include "daemons/control/control.h"
 #include "daemons/control/methods/methods.h"
+#include "daemons/control/model/fleet_member.h"
 #include "daemons/control/model/verification.h"
-#include "polder/config.h"
+#include "polder/config_keys.h"
 #include "polder/log.h"
 #include "polder/rpc_values.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define PATH_SIZE 8192
@@ -70,6 +72,21 @@ static void put_route(struct rpc_out *o, const struct config_route *r)
     rpc_out_end(o);
 }
 
+/* What checks may have failed for. */
+static void put_note(const struct control *c, struct rpc_out *o)
+{
+    const struct config_row *mode = &config_rows[CONFIG_FLEET_cut_off];
+    struct fleet_view v;
+    char text[600];
+    if (!fleet_member_view(c, &v) || v.connected)
+        return;
+    snprintf(text, sizeof text,
+             "this host is cut off from its fleet: cached content is used as cut_off = %s says, "
+             "and limits of the fleet as theirs does: %s",
+             config_word(mode, c->config->fleet.cut_off), v.why);
+    rpc_out_str(o, "note", text);
+}
+
 void verify_begin_run(struct control *c, const struct rpc_call *call)
 {
     char token[VERIFY_TOKEN_SIZE];
@@ -92,6 +109,7 @@ void verify_begin_run(struct control *c, const struct rpc_call *call)
         put_route(o, &c->config->routes[i]);
     rpc_out_end(o);
     put_limits(c, o);
+    put_note(c, o);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
 }

@@ -148,6 +148,15 @@ static uint64_t apply(void *arg, const struct fleet_entry *e)
 
 /* ---- conditions ---- */
 
+static void look(struct fleet_member *m)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    struct fleet_view v;
+    m->watched_ms = now_ms;
+    fleet_view(m->fleet, &v);
+    fleet_watch_look(&m->watch, &v, m->control->shared->conditions, now_ms, clock_real_ms());
+}
+
 static void changed(void *arg, bool connected, const char *why)
 {
     struct fleet_member *m = arg;
@@ -157,6 +166,7 @@ static void changed(void *arg, bool connected, const char *why)
     else
         log_warning("fleet: %s: cut off: %s", m->config.name, why);
     events_add(m->control, "fleet", connected ? "member" : "cut off", m->config.name, 1, "%s", why);
+    look(m); /* it may change again soon */
 }
 
 static void strange(void *arg, const char *what)
@@ -198,17 +208,6 @@ static void follow_conditions(struct control *c, struct fleet_member *m)
         condition_raise(table, COND_FLEET_CUT_OFF, m->config.name, m->why, real_ms);
     if (!m->strange_ms || now_ms > m->strange_ms + STRANGE_MS)
         condition_clear_except(table, COND_FLEET_STRANGERS, NULL, NULL, real_ms);
-}
-
-static void follow_watch(struct control *c, struct fleet_member *m)
-{
-    const uint64_t now_ms = clock_mono_ms();
-    struct fleet_view v;
-    if (now_ms < m->watched_ms + WATCH_MS)
-        return;
-    m->watched_ms = now_ms;
-    fleet_view(m->fleet, &v);
-    fleet_watch_look(&m->watch, &v, c->shared->conditions, now_ms, clock_real_ms());
 }
 
 /* ---- life ---- */
@@ -302,7 +301,8 @@ void fleet_member_follow(struct control *c)
     fleet_limits_take(c->fleet->limits);
     follow_conditions(c, c->fleet);
     follow_limits(c, c->fleet);
-    follow_watch(c, c->fleet);
+    if (clock_mono_ms() >= c->fleet->watched_ms + WATCH_MS)
+        look(c->fleet);
 }
 
 bool fleet_member_tell(struct control *c, enum fleet_kind kind, bool soft, const char *text,
@@ -314,6 +314,11 @@ bool fleet_member_tell(struct control *c, enum fleet_kind kind, bool soft, const
     return true;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct fleet_host *)a)->name, ((const struct fleet_host *)b)->name);
+}
+
 bool fleet_member_view(const struct control *c, struct fleet_view *out)
 {
     const struct fleet_member *m = c->fleet;
@@ -321,6 +326,7 @@ bool fleet_member_view(const struct control *c, struct fleet_view *out)
     if (!m)
         return false;
     fleet_view(m->fleet, out);
+    qsort(out->at, out->n, sizeof *out->at, by_name);
     out->late_ms = fleet_watch_late_ms(&m->watch, out->applied, now_ms);
     for (uint32_t i = 0; i < out->n; i++)
         out->at[i].late_ms = out->at[i].self

@@ -90,13 +90,29 @@ static void timer_in(struct fleet_store *s, uint64_t ms)
     ev_timer_start(s->loop, &s->timer);
 }
 
+/* It may be the server's own text, and some repeat the arguments of a command that they do not know. */
+static void copy_reason(char *out, size_t size, const char *text, const char *password)
+{
+    const size_t secret = password ? strlen(password) : 0;
+    size_t n = 0;
+    while (*text && n + 4 < size) {
+        if (secret && !strncmp(text, password, secret)) {
+            memcpy(out + n, "***", 3);
+            n += 3;
+            text += secret;
+        } else {
+            const unsigned char c = (unsigned char)*text++;
+            out[n++] = c < ' ' || c >= 0x7f ? '?' : (char)c;
+        }
+    }
+    out[n] = 0;
+}
+
 void fleet_store_fail(struct fleet_store *s, const char *why)
 {
     if (s->failed || s->stage == IDLE)
         return;
-    snprintf(s->why, sizeof s->why, "%s", why);
-    for (char *at = s->why; *at; at++) /* it may be the server's own text */
-        *at = (unsigned char)*at < ' ' || (unsigned char)*at >= 0x7f ? '?' : *at;
+    copy_reason(s->why, sizeof s->why, why, server(s)->password);
     s->failed = true;
     timer_in(s, 0);
 }
