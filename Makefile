@@ -33,7 +33,7 @@ LDLIBS   := -lev -lhiredis -llmdb -lmsgpackc -lconfuse -ljansson -lnettle -lxxha
 DEBS_BUILD := gcc make pkg-config libc6-dev libev-dev libhiredis-dev liblmdb-dev libmsgpack-dev libcmocka-dev node-llhttp \
               libconfuse-dev libjansson-dev nettle-dev libxxhash-dev libsystemd-dev libseccomp-dev libc-ares-dev zlib1g-dev libbrotli-dev libzstd-dev
 DEBS_RUN   := curl python3 python3-fastapi uvicorn python3-uvloop python3-httptools python3-websockets
-DEBS_TEST  := curl redis-tools libwslay-dev python3-msgpack chromium
+DEBS_TEST  := curl redis-tools iproute2 libwslay-dev python3-msgpack chromium
 TOOLS      := $(CURDIR)/build/tools
 export PATH := $(PATH):$(TOOLS)/usr/bin
 

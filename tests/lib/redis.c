@@ -39,9 +39,10 @@ void redis_run(struct redis *r)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(null, 1);
         dup2(null, 2);
-        execl(PROGRAM, "redis-server", "--port", port, "--bind", "127.0.0.1", "--unixsocket",
-              r->sock, "--dir", r->dir, "--save", "", "--appendonly", "no",
-              "--repl-diskless-sync-delay", "0", r->master ? "--replicaof" : NULL, master, NULL);
+        execl(PROGRAM, "redis-server", "--port", port, "--bind", r->open ? "0.0.0.0" : "127.0.0.1",
+              "--protected-mode", r->open ? "no" : "yes", "--unixsocket", r->sock, "--dir", r->dir,
+              "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0",
+              r->master ? "--replicaof" : NULL, master, NULL);
         _exit(127);
     }
     wait_until(answers(r), 10000);

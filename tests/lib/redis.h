@@ -10,6 +10,7 @@ struct redis {
     char dir[64], sock[96];
     unsigned port;   /* 0: only the socket */
     unsigned master; /* port of the one that it repeats; 0: it is a master */
+    bool open;       /* to other hosts too, in a network namespace */
 };
 /* Starts it empty and waits until it answers. */
 void redis_start(struct redis *r);

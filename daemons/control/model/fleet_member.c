@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CUT_OFF_NOTIFIED_MS 2000  /* an election, or a restart of the store, may be shorter */
+#define CUT_OFF_NOTIFIED_MS 1000  /* an election, or a restart of the store, may be shorter */
 #define STRANGE_MS          60000 /* since the last one */
 #define WATCH_MS            250
 #define LEARNING_MS         (FLEET_LEASE_MS + 1000) /* till a share is renewed */

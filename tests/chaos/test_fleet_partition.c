@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Three hosts, each in a network namespace of its own, and a store that they reach over a link that can
+ * be taken down. Packets are lost then, and nobody is told: no connection is refused or reset. A host
+ * that is parted knows it within its lease and a second, and says so in polderctl, metrics and
+ * conditions; the others do not wait longer for it. Once it says that it is a member again it serves
+ * nothing older.
+ *
+ * Each has a backend within its own namespace, which no partition touches: only what a host knows of
+ * the others is lost.
+ */
+#include "harness.h"
+#include "redis.h"
+#include "tests/chaos/chaos.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define HOSTS    3
+#define LEASE_MS 3000
+#define KNOWN_MS (LEASE_MS + 1000)
+
+static _Atomic unsigned version = 1;
+static int hub = -1; /* the namespace of the store and of this program */
+static struct redis redis;
+static struct host {
+    struct house house;
+    struct backend *backend;
+    int net;
+    const char *name;
+} host[HOSTS] = {{.name = "amber"}, {.name = "birch"}, {.name = "cedar"}};
+
+static bool answers(struct asked *ask)
+{
+    char body[32];
+    snprintf(body, sizeof body, "%u", atomic_load(&version));
+    return reply_ok(ask, "Cache-Control: max-age=300\r\n", body);
+}
+
+/* ---- namespaces ---- */
+
+static void enter(int net)
+{
+    assert_int_equal(setns(net, CLONE_NEWNET), 0);
+}
+
+static int this_net(void)
+{
+    return open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+}
+
+static bool run(const char *format, ...)
+{
+    char command[400];
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(command, sizeof command, format, ap);
+    va_end(ap);
+    return system(command) == 0;
+}
+
+/* A namespace with a link to this one. */
+static bool add_net(int i)
+{
+    if (unshare(CLONE_NEWNET) < 0)
+        return false;
+    host[i].net = this_net();
+    enter(hub);
+    if (!run("ip link add up%d type veth peer name down%d && ip link set down%d netns "
+             "/proc/%d/fd/%d && "
+             "ip address add 10.77.%d.1/24 dev up%d && ip link set up%d up",
+             i, i, i, (int)getpid(), host[i].net, i, i, i))
+        return false;
+    enter(host[i].net);
+    const bool good = run("ip link set lo up && ip address add 10.77.%d.2/24 dev down%d && "
+                          "ip link set down%d up",
+                          i, i, i);
+    enter(hub);
+    return good;
+}
+
+/* "": they are there; else why they are not. */
+static const char *make_nets(void)
+{
+    if (system("command -v ip >/dev/null") != 0)
+        return "there is no program ip (iproute2)";
+    if (unshare(CLONE_NEWNET) < 0)
+        return "network namespaces are not permitted (it takes root)";
+    hub = this_net();
+    if (!run("ip link set lo up"))
+        return "the loopback of a network namespace cannot be used";
+    for (int i = 0; i < HOSTS; i++)
+        if (!add_net(i))
+            return "no links between network namespaces can be made";
+    return "";
+}
+
+static void set_link(int i, bool up)
+{
+    assert_true(run("ip link set up%d %s", i, up ? "up" : "down"));
+}
+
+/* ---- hosts ---- */
+
+static void start_host(int i)
+{
+    enter(host[i].net);
+    host[i].backend = backend_start(answers, NULL);
+    house_start(&host[i].house, 1,
+                "fleet { store = {\"redis://10.77.%d.1:%u\"} name = \"parted\" host = \"%s\" "
+                "secret = \"sixteen characters\" }\n"
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                "route \"/*\" { upstream = \"u\" cache { } }\n",
+                i, redis.port, host[i].name, backend_port(host[i].backend));
+    enter(hub);
+}
+
+static bool ctl_says(int i, const char *text)
+{
+    const char *out;
+    return ctl(&host[i].house, &out, "fleet") == 0 && strstr(out, text);
+}
+
+static bool is_member(int i)
+{
+    return ctl_says(i, "state     member");
+}
+
+static bool page_says(int i, const char *target, const char *text)
+{
+    struct message m;
+    enter(host[i].net);
+    get(host[i].house.ops_port, target, &m);
+    enter(hub);
+    const bool there = m.body && strstr(m.body, text);
+    message_free(&m);
+    return there;
+}
+
+static unsigned seen(int i)
+{
+    struct message m;
+    enter(host[i].net);
+    const int status = get(host[i].house.port, "/a", &m);
+    enter(hub);
+    assert_int_equal(status, 200);
+    const unsigned n = (unsigned)atoi(m.body);
+    message_free(&m);
+    return n;
+}
+
+static void start(void)
+{
+    redis = (struct redis){.port = free_port(), .open = true};
+    redis_start(&redis);
+    for (int i = 0; i < HOSTS; i++)
+        start_host(i);
+    for (int i = 0; i < HOSTS; i++)
+        wait_until(is_member(i), 15000);
+}
+
+static void stop(void)
+{
+    for (int i = 0; i < HOSTS; i++) {
+        house_remove(&host[i].house);
+        backend_stop(host[i].backend);
+    }
+    redis_remove(&redis);
+}
+
+/* ---- stories ---- */
+
+/* A process that invalidates at that host; 0: it took no longer than leases last, and the host that is
+ * parted is named as one that does not have it. */
+static pid_t invalidate_at(int i, int parted)
+{
+    const pid_t pid = fork();
+    if (pid)
+        return pid;
+    const char *out;
+    const uint64_t began_ms = mono_ms();
+    const bool good = ctl(&host[i].house, &out, "--timeout 30s cache invalidate /a") == 0;
+    const uint64_t took_ms = mono_ms() - began_ms;
+    printf("partition: an invalidation beside it took %u ms\n", (unsigned)took_ms);
+    const bool in_time = took_ms <= harness_patience(KNOWN_MS);
+    if (!good || !in_time || !strstr(out, host[parted].name))
+        printf("partition: %s", out);
+    fflush(stdout);
+    _exit(good && in_time && strstr(out, host[parted].name) ? 0 : 1);
+}
+
+static void expect_known(int i, uint64_t parted_ms)
+{
+    uint64_t ctl_ms = 0, metrics_ms = 0, conditions_ms = 0;
+    while (!ctl_ms || !metrics_ms || !conditions_ms) {
+        if (!ctl_ms && ctl_says(i, "state     cut off"))
+            ctl_ms = mono_ms() - parted_ms;
+        if (!metrics_ms &&
+            page_says(i, "/metrics?scope=fleet", "\npolder_fleet_degraded{mode=\"serve\"} 1\n"))
+            metrics_ms = mono_ms() - parted_ms;
+        if (!conditions_ms && page_says(i, "/api/telemetry/conditions", "\"fleet_cut_off\""))
+            conditions_ms = mono_ms() - parted_ms;
+        if (mono_ms() > parted_ms + harness_patience(KNOWN_MS))
+            fail_msg(
+                "%s is parted for %u ms, and it is in polderctl after %u, in /metrics after %u, in "
+                "conditions after %u (0: not at all)",
+                host[i].name, (unsigned)(mono_ms() - parted_ms), (unsigned)ctl_ms,
+                (unsigned)metrics_ms, (unsigned)conditions_ms);
+        nap_ms(20);
+    }
+    printf(
+        "partition: seen in polderctl after %u ms, in /metrics after %u, in conditions after %u\n",
+        (unsigned)ctl_ms, (unsigned)metrics_ms, (unsigned)conditions_ms);
+}
+
+/* Reads while it comes back; what says that it is a member has nothing that is older. */
+static void expect_back(int i)
+{
+    const uint64_t healed_ms = mono_ms();
+    unsigned before = 0, after = 0;
+    while (after < 20) {
+        const bool member = is_member(i);
+        const unsigned n = seen(i);
+        if (member && n != atomic_load(&version))
+            fail_msg("%s is a member again and serves version %u of %u", host[i].name, n,
+                     atomic_load(&version));
+        before += !member;
+        after += member;
+        if (!after && mono_ms() > healed_ms + harness_patience(15000))
+            fail_msg("%s does not come back", host[i].name);
+        if (after == 1)
+            printf("partition: %s is back after %u ms\n", host[i].name,
+                   (unsigned)(mono_ms() - healed_ms));
+    }
+    wait_until(!page_says(i, "/api/telemetry/conditions", "\"fleet_cut_off\""), 5000);
+    assert_true(page_says(i, "/metrics", "\npolder_fleet_degraded{mode=\"serve\"} 0\n"));
+}
+
+/* All hold what the backends say now. */
+static void fill(void)
+{
+    for (int i = 0; i < HOSTS; i++)
+        wait_until(seen(i) == atomic_load(&version), 5000);
+}
+
+static void part_and_heal(int parted, int other)
+{
+    int status;
+    fill();
+    const unsigned old = atomic_fetch_add(&version, 1);
+    set_link(parted, false);
+    const uint64_t parted_ms = mono_ms();
+    const pid_t invalidation = invalidate_at(other, parted);
+    expect_known(parted, parted_ms);
+    assert_int_equal(waitpid(invalidation, &status, 0), invalidation);
+    assert_int_equal(status, 0);
+    for (int i = 0; i < HOSTS; i++)
+        assert_int_equal(seen(i),
+                         i == parted ? old : old + 1); /* which `serve` allows for a minute */
+    set_link(parted, true);
+    expect_back(parted);
+}
+
+static void who_is_parted_knows_it_in_time_and_comes_back_with_nothing_older(void **state)
+{
+    (void)state;
+    const char *why = make_nets();
+    if (*why) {
+        fprintf(stderr, "partition: NOT TESTED: %s\n", why);
+        skip();
+    }
+    start();
+    const unsigned rounds = chaos_count("CHAOS_ROUNDS", 12, 1);
+    for (unsigned n = 0; n < rounds; n++)
+        part_and_heal((int)(n % HOSTS), (int)((n + 1 + n / HOSTS % 2) % HOSTS));
+    stop();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(who_is_parted_knows_it_in_time_and_comes_back_with_nothing_older),
+    };
+    setlinebuf(stdout); /* a child has nothing of it */
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
