@@ -56,6 +56,8 @@ bool server_check_note(struct server_row *row, struct server_check_trend *trend,
 bool server_check_parse_weight(struct str text, uint32_t *percent, bool *drain);
 /* True: that is something else than before. */
 bool server_check_set_weight(struct server_row *row, uint32_t percent, bool drain);
+/* Of a table that is kept: what cannot be is as if it had never been checked. */
+void server_check_mend(struct server_row *row, uint64_t now_ms);
 /* It is checked no more. True: it was down by checks. */
 bool server_check_end(struct server_row *row);
 

@@ -33,6 +33,8 @@
  * Beside the state stands what active checks have found (server_check.h): a server that fails them
  * counts as down, whatever its state, and gets no trials; one that asks for less gets less.
  *
+ * The table outlives a restart where there is a store for descriptors (server_table_mend()).
+ *
  * If all servers of an upstream are down they are tried anyway: an upstream with one server never
  * refuses because of the state.
  */
@@ -162,6 +164,13 @@ struct server_row *server_find(struct server_table *table, uint64_t id);
  * full, so a server that soon returns finds its row. wanted(): is that id in use? */
 void server_sweep(struct server_table *table, bool (*wanted)(void *arg, uint64_t id), void *arg);
 
+/* A table of an earlier run, all of whose processes but the supervisor are dead (kept.h). Rows that
+ * cannot be are freed, times to come are bounded, counters are 0, and nothing is under way. What a row says is of
+ * before; it is proven again by the next trial or check, or its time runs out. */
+void server_table_mend(struct server_table *table, int fd, uint64_t now_ms);
+/* Only where no process uses it. */
+void server_row_free(struct server_table *table, uint32_t i);
+
 /* ---- the state ---- */
 struct server_view {
     enum server_state state;
@@ -240,6 +249,10 @@ void server_untry(struct server_row *row, uint64_t lease_ms, uint64_t now_ms);
 /* It seems to be there again: a trial of a server that is DOWN may begin now. */
 void server_hurry(struct server_row *row, uint64_t now_ms);
 
+/* Of a table that is kept: no time that is to come is further than a move of now would set it.
+ * False: it cannot be. */
+bool server_state_mend(struct server_row *row, uint64_t now_ms);
+
 /* ---- the same with words for the operator ---- */
 struct condition_table;
 struct server_name {
@@ -259,6 +272,8 @@ bool server_report_error(const struct server_name *name, bool trial, bool others
 void server_report_ejection(const struct server_name *name, enum server_reason reason);
 
 /* ---- addresses ---- */
+/* Of a table that is kept: what cannot be is as if it had never been put. */
+void server_addresses_mend(struct server_row *row);
 /* Only for the one writer (server_names.h). True: they have changed. */
 bool server_addresses_put(struct server_row *row, const struct server_addresses *list);
 /* What a lookup has found, in the order of what was known: addresses that were known before keep

@@ -33,6 +33,19 @@ bool server_addresses_get(const struct server_row *row, struct server_addresses 
     return now != 0;
 }
 
+void server_addresses_mend(struct server_row *row)
+{
+    const uint64_t now = atomic_load_explicit(&row->generation, memory_order_relaxed);
+    const struct server_addresses *list = &row->copy[now & 1];
+    bool whole = list->n <= SERVER_ADDRESSES_MAX;
+    for (uint32_t i = 0; whole && i < list->n; i++)
+        whole = list->at[i].family == AF_INET || list->at[i].family == AF_INET6;
+    if (whole)
+        return;
+    atomic_store_explicit(&row->generation, 0, memory_order_relaxed);
+    atomic_store_explicit(&row->due_ms, 0, memory_order_relaxed);
+}
+
 bool server_addresses_have(const struct server_addresses *list, const struct server_address *a)
 {
     for (uint32_t i = 0; i < list->n; i++)

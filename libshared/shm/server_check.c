@@ -110,6 +110,13 @@ bool server_check_set_weight(struct server_row *row, uint32_t percent, bool drai
     return word != before;
 }
 
+void server_check_mend(struct server_row *row, uint64_t now_ms)
+{
+    const struct server_check check = server_check_read(row);
+    if (check.last >= SERVER_CHECK_RESULTS || check.percent > 100 || check.since_ms > now_ms)
+        atomic_store_explicit(&row->check, 0, memory_order_relaxed);
+}
+
 bool server_check_end(struct server_row *row)
 {
     const uint64_t before = check_word(row);

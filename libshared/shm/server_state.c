@@ -112,6 +112,12 @@ struct server_row *server_claim(struct server_table *table, uint64_t id, uint64_
     return row;
 }
 
+void server_row_free(struct server_table *table, uint32_t i)
+{
+    row_clear(&table->row[i]);
+    atomic_store_explicit(&table->id[i], 0, memory_order_release);
+}
+
 void server_sweep(struct server_table *table, bool (*wanted)(void *arg, uint64_t id), void *arg)
 {
     unsigned used = 0;
@@ -121,10 +127,8 @@ void server_sweep(struct server_table *table, bool (*wanted)(void *arg, uint64_t
         return;
     for (unsigned i = 0; i < SERVER_ROWS; i++) {
         const uint64_t id = atomic_load(&table->id[i]);
-        if (!id || wanted(arg, id))
-            continue;
-        row_clear(&table->row[i]);
-        atomic_store_explicit(&table->id[i], 0, memory_order_release);
+        if (id && !wanted(arg, id))
+            server_row_free(table, i);
     }
 }
 
@@ -297,6 +301,30 @@ void server_hurry(struct server_row *row, uint64_t now_ms)
     uint64_t due = atomic_load_explicit(&row->retry_ms, memory_order_relaxed);
     if (server_view(row).state == SERVER_DOWN && due > now_ms)
         atomic_compare_exchange_strong(&row->retry_ms, &due, now_ms);
+}
+
+/* ---- kept ---- */
+
+static void bound(_Atomic uint64_t *at_ms, uint64_t latest_ms)
+{
+    if (atomic_load(at_ms) > latest_ms)
+        atomic_store(at_ms, latest_ms);
+}
+
+bool server_state_mend(struct server_row *row, uint64_t now_ms)
+{
+    const struct server_view v = server_view(row);
+    if ((int)v.state > SERVER_EJECTED || v.reason >= SERVER_REASONS || v.since_ms > now_ms ||
+        atomic_load(&row->level) > LEVEL_MAX)
+        return false;
+    /* also the lease of a trial whose process is dead */
+    const uint64_t pause = v.state == SERVER_EJECTED
+                               ? SERVER_EJECT_MAX_MS + SERVER_EJECT_MAX_MS / 10
+                               : reasons[v.reason].max_ms;
+    bound(&row->retry_ms, now_ms + pause);
+    bound(&row->error_ms, now_ms);
+    bound(&row->notified_ms, now_ms);
+    return true;
 }
 
 /* ---- words ---- */

@@ -285,8 +285,7 @@ static bool shared_tables(struct shared *sh, const struct shared_options *opt)
     sh->cache = shared_body(sh, opt, "polder-cache", SHM_REF, sizeof(struct cache_shared));
     sh->clients = shared_body(sh, opt, "polder-clients", SHM_PROC,
                               sizeof(shared_client_row) * PROC_WORKER_SLOTS);
-    sh->servers = shared_segment(sh, opt, "polder-servers", SHM_SERVERS, server_table_layout(),
-                                 sizeof(struct server_table));
+    sh->servers = shared_servers(sh, opt);
     sh->tenants = shared_body(sh, opt, "polder-tenants", SHM_STATS, tenants_page_size());
     sh->recent = shared_body(sh, opt, "polder-recent", SHM_RECENT, recent_page_size());
     sh->history = shared_history(sh, opt);

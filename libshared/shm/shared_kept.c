@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * shared_kept: the limiter's counts and the history of an earlier run, or new ones.
+ * shared_kept: the limiter's counts, the states of servers and the history of an earlier run, or new
+ * ones.
  *
  * Looked for among the descriptors of an earlier run; else, where nobody keeps descriptors, in a
  * file of runtime_dir; else made in memory.
@@ -11,6 +12,7 @@
 #include "polder/history.h"
 #include "polder/limit.h"
 #include "polder/log.h"
+#include "polder/server_state.h"
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -172,6 +174,29 @@ struct limit_table *shared_limits(struct shared *sh, const struct shared_options
     else
         limit_table_init(table, entries);
     return table;
+}
+
+/* ---- servers ---- */
+
+static const char *servers_mend(void *base, int fd, const struct kept_request *want)
+{
+    server_table_mend(base, fd, want->mono_ms);
+    return NULL;
+}
+
+struct server_table *shared_servers(struct shared *sh, const struct shared_options *opt)
+{
+    const struct kept_request want = {.name = "polder-servers",
+                                      .kind = SHM_SERVERS,
+                                      .abi = SHARED_ABI,
+                                      .layout = server_table_layout(),
+                                      .size = sizeof(struct server_table),
+                                      .mono_ms = clock_mono_ms(),
+                                      .mend = servers_mend};
+    struct shared_segment *seg = shared_kept(sh, opt, &want, NULL, "");
+    if (seg && seg->found && !seg->in_use)
+        log_info("shared: goes on with the states of servers of an earlier run");
+    return seg ? seg->shm.base : NULL;
 }
 
 /* ---- history ---- */

@@ -9,6 +9,8 @@
 struct shared_segment *shared_next(struct shared *sh, const char *name);
 /* The limiter's table, whose counts are kept; NULL with the reason logged. */
 struct limit_table *shared_limits(struct shared *sh, const struct shared_options *opt);
+/* States of servers, kept as the history is. */
+struct server_table *shared_servers(struct shared *sh, const struct shared_options *opt);
 /* The history, kept where there is a store for descriptors; it has a file of its own elsewhere. */
 struct history_page *shared_history(struct shared *sh, const struct shared_options *opt);
 

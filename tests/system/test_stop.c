@@ -383,6 +383,79 @@ static void stopped_children_of_a_killed_master_leave(void **state)
     close_house(&h, false);
 }
 
+/* ---- states of servers ---- */
+
+static atomic_bool unwell; /* to its checks */
+static atomic_uint asked_of_unwell;
+
+static bool answers_badly(struct asked *a)
+{
+    if (!strcmp(a->target, "/check"))
+        return reply_ok(a, "", "ok");
+    return reply(a, "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n");
+}
+
+static bool is_unwell(struct asked *a)
+{
+    if (strcmp(a->target, "/check") != 0)
+        atomic_fetch_add(&asked_of_unwell, 1);
+    return reply(a, "HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n",
+                 atomic_load(&unwell) && !strcmp(a->target, "/check") ? 503 : 200);
+}
+
+static bool listed(struct house *h, const struct backend *b, const char *state)
+{
+    char server[64], what[64];
+    const char *out;
+    snprintf(server, sizeof server, "\"server\": \"127.0.0.1:%u\"", backend_port(b));
+    snprintf(what, sizeof what, "\"state\": \"%s\"", state);
+    const char *at = ctl(h, &out, "--json upstream list") == 0 ? strstr(out, server) : NULL;
+    const char *next = at ? strstr(at, "\"upstream\": ") : NULL, *said = at ? strstr(at, what) : at;
+    return said && (!next || said < next);
+}
+
+/* Without it, clients would find out again by what fails. */
+static void what_is_known_of_servers_outlives_a_restart_and_a_death(void **state)
+{
+    struct backend *good = backend_start(answers, NULL), *bad = backend_start(answers_badly, NULL),
+                   *checked = backend_start(is_unwell, NULL);
+    struct house h;
+    (void)state;
+    atomic_store(&unwell, true);
+    manager_open(&manager);
+    house_start(&h, 2,
+                "upstream \"u\" { server \"127.0.0.1:%u\" { } server \"127.0.0.1:%u\" { }\n"
+                "server \"127.0.0.1:%u\" { } health = \"/check\" }\n"
+                "route \"/*\" { upstream = \"u\" }\n",
+                backend_port(good), backend_port(bad), backend_port(checked));
+    wait_until(listed(&h, checked, "down"), 10000);
+    for (int i = 0; i < 100 && !listed(&h, bad, "ejected"); i++)
+        get(manager.port, "/x", NULL);
+    atomic_store(&asked_of_unwell, 0);
+    for (int kills = 0; kills < 2; kills++) {
+        if (kills)
+            house_kill(&h);
+        else
+            assert_int_equal(house_stop(&h), 0);
+        house_run(&h);
+        wait_until(ctl(&h, NULL, "status") == 0, 10000);
+        assert_true(
+            listed(&h, bad, "ejected")); /* until a trial, which is due when its time is out */
+        assert_true(listed(&h, checked, "down"));
+        for (int i = 0; i < 10; i++)
+            get(manager.port, "/x", NULL);
+        assert_int_equal(atomic_load(&asked_of_unwell), 0);
+    }
+    assert_true(house_logged(&h, "goes on with the states of servers of an earlier run"));
+    atomic_store(&unwell, false); /* what was true before is proven again all the time */
+    wait_until(listed(&h, checked, "up"), 10000);
+    house_remove(&h);
+    manager_close(&manager);
+    backend_stop(good);
+    backend_stop(bad);
+    backend_stop(checked);
+}
+
 /* ---- what cannot be used again ---- */
 
 static void what_is_not_whole_is_made_anew_and_said(void **state)
@@ -480,6 +553,7 @@ int main(void)
         cmocka_unit_test(no_request_notices_a_restart),
         cmocka_unit_test(own_sockets_serve_until_the_end),
         cmocka_unit_test(limits_are_exact_over_restart_and_death),
+        cmocka_unit_test(what_is_known_of_servers_outlives_a_restart_and_a_death),
         cmocka_unit_test(requests_under_way_die_with_their_worker),
         cmocka_unit_test(stopped_children_of_a_killed_master_leave),
         cmocka_unit_test(what_is_not_whole_is_made_anew_and_said),

@@ -4,6 +4,8 @@
 #include "polder/kept.h"
 #include "polder/limit.h"
 #include "polder/log.h"
+#include "polder/server_check.h"
+#include "polder/server_load.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -328,6 +330,105 @@ static void rows_that_cannot_be_are_dropped_and_the_others_stay(void **state)
     shm_close(&seg);
 }
 
+/* ---- states of servers ---- */
+
+static const char *mend_servers(void *base, int fd, const struct kept_request *want)
+{
+    server_table_mend(base, fd, want->mono_ms);
+    return NULL;
+}
+
+static struct server_table *servers_again(struct shm_segment *seg, uint64_t now_ms)
+{
+    const struct kept_request want = {.name = "servers",
+                                      .kind = SHM_SERVERS,
+                                      .abi = 1,
+                                      .layout = server_table_layout(),
+                                      .size = sizeof(struct server_table),
+                                      .mono_ms = now_ms,
+                                      .mend = mend_servers};
+    if (!seg->base) {
+        assert_int_equal(shm_create(seg, want.name, want.kind, want.abi, want.layout, want.size),
+                         0);
+        shm_publish(seg);
+        return seg->base;
+    }
+    const int fd = fcntl(seg->fd, F_DUPFD_CLOEXEC, 0);
+    shm_close(seg);
+    assert_int_equal(kept_adopt(seg, &want, fd, why, sizeof why), 0);
+    return seg->base;
+}
+
+static void states_of_servers_go_on_and_are_proven_anew(void **state)
+{
+    struct shm_segment seg = {0};
+    struct server_loads load;
+    struct server_load own = {0};
+    struct server_check_trend trend = {0};
+    uint64_t lease_ms;
+    (void)state;
+    struct server_table *t = servers_again(&seg, T0);
+    struct server_row *good = server_claim(t, 1, T0), *refuses = server_claim(t, 2, T0),
+                      *ejected = server_claim(t, 3, T0), *checked = server_claim(t, 4, T0);
+    assert_true(server_note_failure(refuses, SERVER_REFUSED, false, T0));
+    assert_true(server_eject(ejected, SERVER_OUTLIER, T0));
+    assert_true(server_check_note(checked, &trend, SERVER_CHECK_STATUS, 2, 1, T0));
+    server_check_set_weight(good, 40, false);
+    for (uint32_t slot = 0; slot < SERVER_LOADS; slot += SERVER_LOADS - 1) {
+        server_load_open(&load, t, good, slot, &own);
+        assert_true(server_load_enter(&load, 9));
+    }
+    assert_true(server_try(refuses, T0 + 5000, 0, 60000, &lease_ms)); /* and dies with the trial */
+    t = servers_again(&seg, T0 + 6000);
+    good = server_find(t, 1);
+    assert_true(server_is_up(good));
+    assert_int_equal(server_percent(good), 40);
+    assert_int_equal(atomic_load(&server_find(t, 2)->errors[SERVER_REFUSED]), 0);
+    assert_int_equal(server_warmth(good, 10000, T0 + 6000), 60); /* since before the restart */
+    server_load_look(&load, t, good);
+    assert_int_equal(server_load_busy(&load), 0);
+    assert_int_equal(server_view(server_find(t, 2)).state, SERVER_DOWN);
+    assert_true(server_try(server_find(t, 2), T0 + 7000, 0, 1000, &lease_ms)); /* its next trial */
+    assert_true(server_note_answer(server_find(t, 2), true, T0 + 7000));
+    assert_int_equal(server_view(server_find(t, 3)).state, SERVER_EJECTED);
+    assert_false(server_try(server_find(t, 3), T0 + 7000, 0, 1000, &lease_ms));
+    assert_true(
+        server_try(server_find(t, 3), T0 + 12000, 0, 1000, &lease_ms)); /* its time is out */
+    assert_false(server_is_up(server_find(t, 4)));
+    trend = (struct server_check_trend){0};
+    server_check_note(server_find(t, 4), &trend, SERVER_CHECK_PASSED, 1, 1, T0 + 7000);
+    assert_true(server_is_up(server_find(t, 4)));
+    shm_close(&seg);
+}
+
+/* As a program that has gone mad may leave it. */
+static void rows_of_servers_that_cannot_be_are_dropped(void **state)
+{
+    struct shm_segment seg = {0};
+    struct server_addresses list;
+    (void)state;
+    struct server_table *t = servers_again(&seg, T0);
+    for (uint64_t id = 1; id <= 6; id++)
+        server_claim(t, id, T0);
+    atomic_store(&server_find(t, 1)->word, 7);
+    atomic_store(&server_find(t, 2)->word, UINT64_C(15) << 4);
+    atomic_store(&server_find(t, 3)->level, 1000);
+    atomic_store(&server_find(t, 4)->retry_ms, UINT64_MAX);
+    atomic_store(&server_find(t, 4)->check, UINT64_MAX);
+    server_find(t, 5)->copy[1].n = 5;
+    atomic_store(&server_find(t, 5)->generation, 1);
+    atomic_store(&server_find(t, 6)->word, (T0 + 1000) << 24); /* of the future */
+    t = servers_again(&seg, T0 + 10);
+    for (uint64_t id = 1; id <= 6; id++)
+        assert_int_equal(server_find(t, id) != NULL, id == 4 || id == 5);
+    assert_true(server_is_up(server_find(t, 4)));
+    assert_in_range(atomic_load(&server_find(t, 4)->retry_ms), 0, T0 + 10);
+    assert_false(server_addresses_get(server_find(t, 5), &list));
+    assert_non_null(server_claim(t, 1, T0 + 20));
+    assert_true(server_is_up(server_find(t, 1)));
+    shm_close(&seg);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +441,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(rows_that_cannot_be_are_dropped_and_the_others_stay, setup,
                                         teardown),
+        cmocka_unit_test(states_of_servers_go_on_and_are_proven_anew),
+        cmocka_unit_test(rows_of_servers_that_cannot_be_are_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
