@@ -80,7 +80,7 @@ static void upgrade_failed(struct supervisor *s, const char *format, ...)
 static int replace(struct supervisor *s)
 {
     sigset_t all, before;
-    const int block = carry_save(s, clock_mono_ns());
+    const int block = carry_save(s, CARRY_PROGRAM, clock_mono_ns());
     if (block < 0)
         return block;
     int code = state_block_inherit(block, true);
@@ -215,7 +215,7 @@ static int begin_proof(struct supervisor *s)
     int says[2];
     struct upgrade *u = &s->upgrade;
     int code = program_copy_file();
-    const int block = code ? code : carry_save(s, 0);
+    const int block = code ? code : carry_save(s, CARRY_PROGRAM, 0);
     if (block < 0)
         return block;
     code = pipe2(says, O_CLOEXEC | O_NONBLOCK) < 0 ? -errno : 0;
@@ -323,7 +323,8 @@ int upgrade_prove(const char *config_path)
 {
     char why[400];
     const struct config *c = prove_file(config_path);
-    return c ? prove_block(carry_check(PROGRAM_BLOCK_FD, c, why, sizeof why), why) : 2;
+    return c ? prove_block(carry_check(PROGRAM_BLOCK_FD, CARRY_PROGRAM, c, why, sizeof why), why)
+             : 2;
 }
 
 int upgrade_prove_custodian(const char *config_path)

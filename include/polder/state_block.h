@@ -24,7 +24,8 @@
  * Memory and descriptors: the writer owns the memfd until state_writer_close() gives it away. The
  * reader maps the block; texts and bytes lie in that mapping until state_reader_close(), which does
  * not close the descriptor. Descriptors stand in a block as numbers, for they stay open over
- * execve(); state_block_inherit() makes them so for that moment alone.
+ * execve(); state_block_inherit() makes them so for that moment alone. Where they go to another
+ * process (state_block_each_fd()), its reader is told their new numbers.
  */
 #ifndef POLDER_STATE_BLOCK_H
 #define POLDER_STATE_BLOCK_H
@@ -93,6 +94,10 @@ struct state_reader {
     uint16_t type;
     uint16_t highest;
     bool copy; /* set by who reads in another process: descriptors are numbers, and not looked at */
+    /* Set by who reads where descriptors have come with other numbers: by the number that stands in
+     * the block, the one of now; -1: it has not come. NULL: they are the same. */
+    const int *moved;
+    size_t n_moved;
     char version[STATE_VERSION_MAX]; /* of the writer */
     char why[192];                   /* "": no error so far. The first one stays. */
 };
@@ -120,5 +125,8 @@ void state_reader_close(struct state_reader *r);
 /* Lets the block and all descriptors in it live on after execve(), or takes that back. 0 or a
  * negative errno. */
 int state_block_inherit(int fd, bool inherit);
+/* Calls fn with each descriptor in the block, until that returns another value than 0, which is
+ * returned then. -EPROTO: it is no block. */
+int state_block_each_fd(int fd, int (*fn)(void *arg, int fd), void *arg);
 
 #endif

@@ -440,6 +440,11 @@ const void *state_get_bytes(struct state_reader *r, size_t *len)
     return value_get(r, TAG_BYTES, len);
 }
 
+static int moved_to(const struct state_reader *r, int fd)
+{
+    return (size_t)fd < r->n_moved ? r->moved[fd] : -1;
+}
+
 int state_get_fd(struct state_reader *r, enum state_fd what)
 {
     struct fd_value v;
@@ -452,21 +457,21 @@ int state_get_fd(struct state_reader *r, enum state_fd what)
         state_refuse(r, "is a descriptor of kind %u, expected kind %u", v.what, (unsigned)what);
         return -1;
     }
-    if (v.fd >= 0 && !r->copy && fcntl(v.fd, F_SETFD, FD_CLOEXEC) < 0) {
-        state_refuse(r, "descriptor %d: %s", v.fd, strerror(errno));
+    const int fd = v.fd < 0 || !r->moved ? v.fd : moved_to(r, v.fd);
+    if (v.fd >= 0 && fd < 0) {
+        state_refuse(r, "descriptor %d has not come with it", v.fd);
         return -1;
     }
-    return v.fd < 0 ? -1 : v.fd;
+    if (fd >= 0 && !r->copy && fcntl(fd, F_SETFD, FD_CLOEXEC) < 0) {
+        state_refuse(r, "descriptor %d: %s", fd, strerror(errno));
+        return -1;
+    }
+    return fd < 0 ? -1 : fd;
 }
 
-/* ---- execve ---- */
+/* ---- all descriptors ---- */
 
-static int inherit_one(int fd, bool inherit)
-{
-    return fcntl(fd, F_SETFD, inherit ? 0 : FD_CLOEXEC) < 0 ? -errno : 0;
-}
-
-static int inherit_record(struct state_reader *r, bool inherit)
+static int each_of_record(struct state_reader *r, int (*fn)(void *arg, int fd), void *arg)
 {
     struct value_header h;
     struct fd_value v;
@@ -477,21 +482,33 @@ static int inherit_record(struct state_reader *r, bool inherit)
             continue;
         memcpy(&v, bytes, sizeof v);
         if (v.fd >= 0)
-            code = inherit_one(v.fd, inherit);
+            code = fn(arg, v.fd);
     }
     return code;
 }
 
-int state_block_inherit(int fd, bool inherit)
+int state_block_each_fd(int fd, int (*fn)(void *arg, int fd), void *arg)
 {
     struct state_reader r = {.highest = UINT16_MAX, .at = sizeof(struct block_header)};
     if (!block_map(&r, fd))
         return -EPROTO;
     int code = 0;
     while (code == 0 && state_next(&r))
-        code = inherit_record(&r, inherit);
-    if (code == 0)
-        code = state_good(&r) ? inherit_one(fd, inherit) : -EPROTO;
+        code = each_of_record(&r, fn, arg);
+    if (code == 0 && !state_good(&r))
+        code = -EPROTO;
     state_reader_close(&r);
     return code;
+}
+
+static int inherit_one(void *arg, int fd)
+{
+    const bool *inherit = arg;
+    return fcntl(fd, F_SETFD, *inherit ? 0 : FD_CLOEXEC) < 0 ? -errno : 0;
+}
+
+int state_block_inherit(int fd, bool inherit)
+{
+    const int code = state_block_each_fd(fd, inherit_one, &inherit);
+    return code ? code : inherit_one(&inherit, fd);
 }

@@ -64,7 +64,7 @@ static int end(struct state_writer *w)
 
 static void expect_refused(int fd, const char *text)
 {
-    assert_int_not_equal(carry_check(fd, &config, why, sizeof why), 0);
+    assert_int_not_equal(carry_check(fd, CARRY_PROGRAM, &config, why, sizeof why), 0);
     if (!strstr(why, text))
         fail_msg("\"%s\" does not say \"%s\"", why, text);
     close(fd);
@@ -233,7 +233,7 @@ static void a_whole_block_is_understood(void **state)
 {
     (void)state;
     const int fd = good_block();
-    assert_int_equal(carry_check(fd, &config, why, sizeof why), 0);
+    assert_int_equal(carry_check(fd, CARRY_PROGRAM, &config, why, sizeof why), 0);
     close(fd);
 }
 
@@ -284,11 +284,11 @@ static void truncated_and_damaged_blocks_are_refused(void **state)
     close(fd);
     for (ssize_t cut = 0; cut < len; cut += 31) {
         const int part = sealed(bytes, (size_t)cut);
-        assert_int_not_equal(carry_check(part, &config, why, sizeof why), 0);
+        assert_int_not_equal(carry_check(part, CARRY_PROGRAM, &config, why, sizeof why), 0);
         close(part);
         bytes[cut] ^= 0x10;
         const int damaged = sealed(bytes, (size_t)len);
-        assert_int_not_equal(carry_check(damaged, &config, why, sizeof why), 0);
+        assert_int_not_equal(carry_check(damaged, CARRY_PROGRAM, &config, why, sizeof why), 0);
         close(damaged);
         bytes[cut] ^= 0x10;
     }

@@ -25,6 +25,7 @@ enum {
     PROCESS_UPGRADES,
     PROCESS_SINCE_MS,
     PROCESS_OWN_INTAKE, /* we have bound it, and remove its path */
+    PROCESS_TO,         /* enum carry_to */
     PROCESS_NUMBERS
 };
 enum {

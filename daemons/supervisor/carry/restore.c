@@ -41,14 +41,17 @@ static void read_process(struct state_reader *r, struct process_record *p)
     carry_get_numbers(r, p->leaked, LEAKED_NUMBERS);
 }
 
-static void judge_process(struct state_reader *r, const struct config *config)
+static void judge_process(struct state_reader *r, enum carry_to to, const struct config *config)
 {
     char missing[64];
     struct process_record p;
     read_process(r, &p);
     if (!state_good(r))
         return;
-    if (p.intake < 0 || p.rpc < 0)
+    if (p.n[PROCESS_TO] != (uint64_t)to)
+        state_refuse(r, "it was made for %s",
+                     to == CARRY_PROGRAM ? "another process" : "another program of its process");
+    if (to == CARRY_PROGRAM && (p.intake < 0 || p.rpc < 0))
         state_refuse(r, "a listening socket is missing");
     if (strcmp(p.runtime_dir, config->runtime_dir) != 0)
         state_refuse(r, "runtime_dir was %s, and cannot change without a restart", p.runtime_dir);
@@ -99,8 +102,9 @@ static void take_numbers(struct supervisor *s, const uint64_t *n)
     s->refusal_logged_ms = n[PROCESS_REFUSAL_LOGGED_MS];
     s->too_long_logged_ms = n[PROCESS_TOO_LONG_LOGGED_MS];
     s->refusals_unlogged = (uint32_t)n[PROCESS_REFUSALS_UNLOGGED];
-    s->upgrade.done = n[PROCESS_UPGRADES] + 1;
-    s->upgrade.since_ms = n[PROCESS_SINCE_MS];
+    s->upgrade.done = n[PROCESS_UPGRADES] + (n[PROCESS_TO] == CARRY_PROGRAM);
+    if (n[PROCESS_TO] == CARRY_PROGRAM)
+        s->upgrade.since_ms = n[PROCESS_SINCE_MS];
     if (n[PROCESS_LOG_LEVEL] != n[PROCESS_FILE_LOG_LEVEL] &&
         n[PROCESS_FILE_LOG_LEVEL] == (uint64_t)s->config->log_level &&
         n[PROCESS_LOG_LEVEL] <= LOG_LEVEL_DEBUG) {
@@ -109,21 +113,29 @@ static void take_numbers(struct supervisor *s, const uint64_t *n)
     }
 }
 
-static int take_process(struct supervisor *s, struct state_reader *r, struct carried *to)
+static int take_listeners(struct supervisor *s, struct state_reader *r,
+                          const struct process_record *p)
 {
     char path[CARRY_PATH_MAX] = "";
-    struct process_record p;
-    read_process(r, &p);
-    s->intake_passed = !p.n[PROCESS_OWN_INTAKE];
+    s->intake_passed = !p->n[PROCESS_OWN_INTAKE];
     if (!s->intake_passed)
         snprintf(path, sizeof path, "%s/supervisor.sock", s->config->runtime_dir);
-    int code = intake_adopt(s, p.intake, path);
+    int code = intake_adopt(s, p->intake, path);
     if (code == 0)
-        code = methods_adopt(s, p.rpc);
-    if (code) {
+        code = methods_adopt(s, p->rpc);
+    if (code)
         state_refuse(r, "a listening socket cannot be taken over: %s", strerror(-code));
+    return code;
+}
+
+static int take_process(struct supervisor *s, struct state_reader *r, struct carried *to)
+{
+    struct process_record p;
+    read_process(r, &p);
+    const bool same = p.n[PROCESS_TO] == CARRY_PROGRAM;
+    const int code = same ? take_listeners(s, r, &p) : 0;
+    if (code)
         return code;
-    }
     if (p.servers >= 0)
         servers_take_table(s, p.servers);
     take_numbers(s, p.n);
@@ -132,7 +144,7 @@ static int take_process(struct supervisor *s, struct state_reader *r, struct car
     to->started_ns = p.n[PROCESS_STARTED_NS];
     char calls[SANDBOX_CALLS_MAX];
     sandbox_calls(SANDBOX_SUPERVISOR, calls, sizeof calls);
-    s->filtered = !strcmp(calls, p.calls); /* a wider one is narrowed */
+    s->filtered = same && !strcmp(calls, p.calls); /* a wider one is narrowed */
     return 0;
 }
 
@@ -323,12 +335,12 @@ static void judge_leaving(struct state_reader *r, struct seen *seen)
         carry_get_piece(r, &l);
 }
 
-static void judge_record(struct state_reader *r, uint16_t type, const struct config *config,
-                         struct seen *seen)
+static void judge_record(struct state_reader *r, uint16_t type, enum carry_to to,
+                         const struct config *config, struct seen *seen)
 {
     switch ((enum carry_type)type) {
     case CARRY_PROCESS:
-        judge_process(r, config);
+        judge_process(r, to, config);
         break;
     case CARRY_END:
         take_end(NULL, r);
@@ -364,7 +376,21 @@ static int explain(const struct state_reader *r, char *why, size_t size)
     return -EPROTO;
 }
 
-static int judge(int fd, bool copy, const struct config *config, char *why, size_t size)
+/* moved: NULL: descriptors have their numbers. */
+struct reading_way {
+    enum carry_to to;
+    bool copy;
+    const struct carry_moved *moved;
+};
+static void set_way(struct state_reader *r, const struct reading_way *way)
+{
+    r->copy = way->copy;
+    r->moved = way->moved ? way->moved->moved : NULL;
+    r->n_moved = way->moved ? way->moved->n : 0;
+}
+
+static int judge(int fd, const struct reading_way *way, const struct config *config, char *why,
+                 size_t size)
 {
     struct state_reader r;
     struct seen seen = {NULL, 0};
@@ -372,12 +398,12 @@ static int judge(int fd, bool copy, const struct config *config, char *why, size
     uint64_t processes = 0, n = 0;
     if (state_reader_open(&r, fd, STATE_OF_SUPERVISOR, CARRY_HIGHEST))
         return explain(&r, why, size);
-    r.copy = copy;
+    set_way(&r, way);
     while ((type = state_next(&r))) {
         processes += type == CARRY_PROCESS;
         if (n++ == 0 && type != CARRY_PROCESS)
             state_refuse(&r, "is of another record than the first");
-        judge_record(&r, type, config, &seen);
+        judge_record(&r, type, way->to, config, &seen);
     }
     if (processes != 1)
         state_refuse(&r, "there is not one record of the process, but %llu",
@@ -388,9 +414,9 @@ static int judge(int fd, bool copy, const struct config *config, char *why, size
     return code;
 }
 
-int carry_check(int fd, const struct config *config, char *why, size_t size)
+int carry_check(int fd, enum carry_to to, const struct config *config, char *why, size_t size)
 {
-    return judge(fd, true, config, why, size);
+    return judge(fd, &(struct reading_way){to, true, NULL}, config, why, size);
 }
 
 static void take_record(struct supervisor *s, struct state_reader *r, uint16_t type,
@@ -430,16 +456,18 @@ static void take_record(struct supervisor *s, struct state_reader *r, uint16_t t
     }
 }
 
-int carry_restore(struct supervisor *s, int fd, struct carried *to, char *why, size_t size)
+static int restore(struct supervisor *s, int fd, const struct reading_way *way, struct carried *to,
+                   char *why, size_t size)
 {
     struct state_reader r;
     uint16_t type;
     *to = (struct carried){0};
-    int code = judge(fd, false, s->config, why, size);
+    int code = judge(fd, way, s->config, why, size);
     if (code)
         return code;
     if (state_reader_open(&r, fd, STATE_OF_SUPERVISOR, CARRY_HIGHEST))
         return explain(&r, why, size);
+    set_way(&r, way);
     memcpy(to->version, r.version, sizeof to->version);
     while ((type = state_next(&r)))
         take_record(s, &r, type, to);
@@ -447,4 +475,15 @@ int carry_restore(struct supervisor *s, int fd, struct carried *to, char *why, s
     state_reader_close(&r);
     die_here(DIE_RESUMED);
     return code;
+}
+
+int carry_restore(struct supervisor *s, int fd, struct carried *to, char *why, size_t size)
+{
+    return restore(s, fd, &(struct reading_way){CARRY_PROGRAM, false, NULL}, to, why, size);
+}
+
+int carry_restore_moved(struct supervisor *s, int fd, const struct carry_moved *moved,
+                        struct carried *to, char *why, size_t size)
+{
+    return restore(s, fd, &(struct reading_way){CARRY_SUCCESSOR, false, moved}, to, why, size);
 }

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void save_numbers(struct state_writer *w, const struct supervisor *s, uint64_t started_ns)
+static void save_numbers(struct state_writer *w, const struct supervisor *s, enum carry_to to,
+                         uint64_t started_ns)
 {
     const uint64_t n[PROCESS_NUMBERS] = {
         [PROCESS_STARTED_NS] = started_ns,
@@ -31,6 +32,7 @@ static void save_numbers(struct state_writer *w, const struct supervisor *s, uin
         [PROCESS_UPGRADES] = s->upgrade.done,
         [PROCESS_SINCE_MS] = s->upgrade.since_ms,
         [PROCESS_OWN_INTAKE] = !s->intake_passed,
+        [PROCESS_TO] = to,
     };
     carry_put_numbers(w, n, PROCESS_NUMBERS);
 }
@@ -61,16 +63,18 @@ static void save_leaked(struct state_writer *w, const struct leaked *l)
     carry_put_numbers(w, n, LEAKED_NUMBERS);
 }
 
-static void save_process(struct state_writer *w, const struct supervisor *s, uint64_t started_ns)
+static void save_process(struct state_writer *w, const struct supervisor *s, enum carry_to to,
+                         uint64_t started_ns)
 {
+    const bool stays = to == CARRY_PROGRAM; /* this process, with its filter */
     char calls[SANDBOX_CALLS_MAX];
     sandbox_calls(SANDBOX_SUPERVISOR, calls, sizeof calls);
     state_record(w, CARRY_PROCESS, 0);
-    save_numbers(w, s, started_ns);
+    save_numbers(w, s, to, started_ns);
     state_put_text(w, s->config->runtime_dir);
-    state_put_text(w, s->filtered ? calls : "");
-    state_put_fd(w, s->intake.fd, STATE_FD_LISTENER);
-    state_put_fd(w, rpc_server_fd(s->rpc), STATE_FD_LISTENER);
+    state_put_text(w, stays && s->filtered ? calls : "");
+    state_put_fd(w, stays ? s->intake.fd : -1, STATE_FD_LISTENER);
+    state_put_fd(w, stays ? rpc_server_fd(s->rpc) : -1, STATE_FD_LISTENER);
     state_put_fd(w, s->servers ? s->servers_fd : -1, STATE_FD_SEGMENT);
     save_lifetimes(w, &s->lifetimes);
     save_leaked(w, &s->leaked);
@@ -188,11 +192,11 @@ static int save_sessions(struct state_writer *w, const struct supervisor *s)
     return code;
 }
 
-int carry_save(struct supervisor *s, uint64_t started_ns)
+int carry_save(struct supervisor *s, enum carry_to to, uint64_t started_ns)
 {
     struct state_writer w;
     state_writer_open(&w, STATE_OF_SUPERVISOR, supervisor_version());
-    save_process(&w, s, started_ns);
+    save_process(&w, s, to, started_ns);
     save_ends(&w, s);
     save_routes(&w, s);
     values_each_changed(s, save_value, &w);
