@@ -4,6 +4,8 @@
  * lengths, the descriptor and the route are looked at before a session is made.
  */
 #include "daemons/supervisor/supervisor.h"
+#include "daemons/supervisor/survive/custodian.h"
+#include "daemons/supervisor/survive/manager.h"
 #include "daemons/supervisor/survive/survive.h"
 #include "polder/log.h"
 
@@ -299,13 +301,49 @@ int intake_adopt(struct supervisor *s, int fd, const char *path)
     return listener_adopt_path(&s->intake, fd, path, SOCK_SEQPACKET);
 }
 
+static bool is_box(int fd, const char *name)
+{
+    return !strcmp(name, CUSTODIAN_STORE) && sd_is_socket(fd, AF_UNIX, SOCK_SEQPACKET, 0) > 0;
+}
+
+/* What an earlier process has stored comes behind the sockets. Returns how many of those there are. */
+static int take_stored(char **names, int n, int *box)
+{
+    int sockets = 0;
+    for (int i = 0; i < n; i++) {
+        const int fd = SD_LISTEN_FDS_START + i;
+        if (sd_is_socket(fd, AF_UNSPEC, 0, 1) > 0 || !names || !strcmp(names[i], "unknown")) {
+            sockets++;
+        } else if (*box < 0 && is_box(fd, names[i])) {
+            *box = fd;
+        } else {
+            log_warning("intake: the descriptor \"%.64s\" that was passed is not ours", names[i]);
+            manager_remove(names[i]);
+            close(fd);
+        }
+    }
+    return sockets;
+}
+
+static int count_passed(int *box)
+{
+    char **names = NULL;
+    const int n = sd_listen_fds_with_names(0, &names);
+    const int sockets = n > 0 ? take_stored(names, n, box) : n;
+    for (char **name = names; name && *name; name++)
+        free(*name);
+    free(names);
+    return sockets;
+}
+
 /* Those who connect from now on see our credentials, and not those of systemd, which has bound it:
  * adopting it calls listen() once more. Its path is for finding it, and not ours to remove. */
-int intake_take_passed(struct supervisor *s)
+int intake_take_passed(struct supervisor *s, int *box)
 {
     struct unix_socket u;
     char path[sizeof u.path];
-    const int n = sd_listen_fds(0), fd = SD_LISTEN_FDS_START;
+    *box = -1;
+    const int n = count_passed(box), fd = SD_LISTEN_FDS_START;
     snprintf(path, sizeof path, "%s/supervisor.sock", s->config->runtime_dir);
     if (n == 0)
         return 0;

@@ -6,8 +6,10 @@
  */
 #include "daemons/net/unix_socket.h"
 #include "daemons/supervisor/program.h"
+#include "daemons/supervisor/restart.h"
 #include "daemons/supervisor/supervisor.h"
 #include "daemons/supervisor/survive/custodian.h"
+#include "daemons/supervisor/survive/manager.h"
 #include "daemons/supervisor/survive/survive.h"
 #include "daemons/supervisor/upgrade.h"
 #include "polder/clock.h"
@@ -371,6 +373,8 @@ static int run(struct supervisor *s, struct custodian *c, bool resumes)
     s->on_upgrade_requested = upgrade_requested;
     s->before_replaced = end_turn;
     s->on_custodian_says = upgrade_of_custodian;
+    s->on_pack = restart_pack;
+    s->on_hand_over = restart_hand_over;
     s->upgrade.custodian_pending = c && !c->forked;
     if (c && c->forked)
         upgrade_begin_forked(s, c->upgrades);
@@ -391,18 +395,23 @@ static int run(struct supervisor *s, struct custodian *c, bool resumes)
     ev_signal_start(s->loop, &s->on_usr1);
     ev_signal_start(s->loop, &s->on_usr2);
     survive_signals(s);
-    conditions_begin(s, resumes);
+    const int box = c ? c->restart.box : s->restart.box;
+    conditions_begin(s, resumes || box >= 0);
     open_log(s);
     const int code = resumes ? upgrade_resume(s) : open_sockets(s);
     if (code)
         return code;
+    const bool follows = restart_resume(s, box, c && c->give_up);
+    if (!c && box >= 0)
+        manager_remove(CUSTODIAN_STORE); /* else its custodian does, when we are ready */
     values_tell_files(s);
     log_info("ready; at most %u WebSockets on a route", s->values.max_connections);
     pin_program();
     if (!s->filtered)
         s->filtered = sandbox_enter_or_warn(SANDBOX_SUPERVISOR, s->config->sandbox);
     presence_begin(s);
-    survive_recover(s);
+    if (!follows)
+        survive_recover(s);
     survive_ready(s);
     unblock_signals();
     ev_run(s->loop, 0);
@@ -433,13 +442,20 @@ static void open_for_all(struct supervisor *s, struct custodian *c)
         const char *name;
         int type;
     } sockets[] = {{"supervisor.sock", SOCK_SEQPACKET}, {"supervisor-rpc.sock", SOCK_STREAM}};
+    int left[2];
     mkdir(s->config->runtime_dir, 0755);
+    restart_take_listeners(c, left);
     for (size_t i = 0; i < sizeof sockets / sizeof *sockets; i++) {
         char path[128];
         struct unix_socket u;
         snprintf(path, sizeof path, "%s/%s", s->config->runtime_dir, sockets[i].name);
         if (i == 0 && s->intake_passed) {
             c->listening[i] = SD_LISTEN_FDS_START;
+            if (left[i] >= 0)
+                close(left[i]);
+        } else if (left[i] >= 0 && unix_socket_adopt(&u, left[i], path, sockets[i].type) == 0) {
+            unix_socket_inherit(&u);
+            c->listening[i] = left[i];
         } else if (unix_socket_listen(&u, path, sockets[i].type, 0600, (gid_t)-1) == 0) {
             unix_socket_inherit(&u);
             c->listening[i] = u.fd;
@@ -488,12 +504,13 @@ static int hold_on(struct supervisor *s)
 
 static int run_under_custodian(struct supervisor *s)
 {
-    if (intake_take_passed(s))
+    if (intake_take_passed(s, &s->restart.box))
         return 1;
     static struct custodian *c; /* lives as long as the process */
     c = custodian_new(s->may_hold < CUSTODIAN_SLOTS ? s->may_hold : CUSTODIAN_SLOTS);
     if (!c)
         return run(s, NULL, false);
+    c->restart.box = s->restart.box;
     open_for_all(s, c);
     c->passed = s->intake_passed;
     pin_program();
@@ -515,11 +532,11 @@ struct options {
     int (*prove)(const char *config_path);
 };
 
-/* -1: go on; else the exit status. -P, -R, -p and -r are for the program that this one replaces. */
+/* -1: go on; else the exit status. -P, -R, -p, -r and -s are for the program that this one replaces. */
 static int read_options(int argc, char **argv, struct options *o)
 {
     int option;
-    while ((option = getopt(argc, argv, "c:tVhPRpr")) != -1)
+    while ((option = getopt(argc, argv, "c:tVhPRprs")) != -1)
         switch (option) {
         case 'c':
             o->config = optarg;
@@ -532,6 +549,9 @@ static int read_options(int argc, char **argv, struct options *o)
             break;
         case 'p':
             o->prove = upgrade_prove_custodian;
+            break;
+        case 's':
+            o->prove = upgrade_prove_follower;
             break;
         case 'r':
             o->holds = true;
@@ -585,7 +605,7 @@ int main(int argc, char **argv)
         return wrong;
     struct supervisor *s = &the_supervisor;
     s->path = strdup(o.config); /* the title is written over argv */
-    s->log.fd = -1;
+    s->log.fd = s->restart.box = -1;
     if (!s->path)
         return 1;
     if (o.prove)

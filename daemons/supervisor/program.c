@@ -124,7 +124,8 @@ static char **arguments(struct page *p, enum program_run how)
 /* Copies all that they point to, too. */
 static void set_arguments(struct page *p)
 {
-    static const char words[WORDS][WORD_MAX] = {"polder-supervisor", "-c", "-P", "-R", "-p", "-r"};
+    static const char words[WORDS][WORD_MAX] = {
+        "polder-supervisor", "-c", "-P", "-R", "-p", "-r", "-s"};
     memcpy(p->words, words, sizeof words);
     for (unsigned i = 0; i < PROGRAM_RUNS; i++) {
         char *const argv[ARGS_MAX] = {p->words[0], p->words[1], p->config, p->words[2 + i], NULL};

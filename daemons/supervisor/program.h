@@ -32,9 +32,10 @@ enum program_run {
     PROGRAM_PROVES, /* -P: reads a copy of the block and the configuration, and says what it thinks */
     PROGRAM_RESUMES, /* -R: goes on with the block */
     /* the same in the custodian, which the process of the WebSockets may not run */
-    PROGRAM_HOLDS_PROVES, /* -p */
-    PROGRAM_HOLDS,        /* -r */
-    PROGRAM_RUNS          /* how many */
+    PROGRAM_HOLDS_PROVES,   /* -p */
+    PROGRAM_HOLDS,          /* -r */
+    PROGRAM_FOLLOWS_PROVES, /* -s: of a process that is to follow this one (survive/restart.c) */
+    PROGRAM_RUNS            /* how many */
 };
 
 /* First thing in main(): takes the descriptors, remembers the path. */

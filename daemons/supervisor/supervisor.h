@@ -20,6 +20,7 @@
  *   values.c        values that ws set changes
  *   presence.c      shows other processes that it is alive
  *   survive/        another process holds what this one works on, for when it is killed
+ *   restart.c       leaves all of it to another process, and takes over from one
  *
  * Ownership: a session owns two descriptors, a few hundred bytes, and buffers only while bytes are
  * in flight. Counts are changed in session_new() and session_end() and nowhere else, so they are
@@ -249,6 +250,13 @@ struct supervisor {
     struct origins_list origins;        /* that were set while running; routes point into them */
     struct listener intake;
     bool intake_passed; /* systemd holds its socket */
+    struct {            /* of this process, by another one (restart.h) */
+        bool wanted;
+        int box; /* what a process before us has left; -1 */
+        int to;
+        uint64_t until_ms;
+        ev_timer look;
+    } restart;
     LIST_HEAD(, worker_link) links;
     struct rpc_server *rpc;
     LIST_HEAD(, session) sessions;
@@ -287,6 +295,9 @@ struct supervisor {
     void (*on_upgrade_requested)(struct supervisor *s, const struct rpc_call *call);
     /* what: enum custodian_says */
     void (*on_custodian_says)(struct supervisor *s, uint32_t what, const char *text);
+    /* The custodian is to leave all to another process (restart.h); takes fd. */
+    void (*on_pack)(struct supervisor *s);
+    void (*on_hand_over)(struct supervisor *s, int fd);
     void (*before_replaced)(struct supervisor *s); /* what is done at the end of a turn */
     uint32_t open;                                 /* sessions, in whatever state */
     uint32_t probes;                               /* apart from those */
@@ -401,8 +412,9 @@ void ws_line_refused(struct supervisor *s, const struct ws_refused *r);
 
 /* intake.c */
 /* Before the process forks: the socket that systemd has passed, if there is one, is what
- * intake_open() finds. 0 or a negative errno, which is logged. */
-int intake_take_passed(struct supervisor *s);
+ * intake_open() finds. *box: what a process before us has left there; -1: nothing. 0 or a negative
+ * errno, which is logged. */
+int intake_take_passed(struct supervisor *s, int *box);
 int intake_open(struct supervisor *s);
 /* Instead: a listening socket that is there (takes fd). path "": it is not ours to remove. */
 int intake_adopt(struct supervisor *s, int fd, const char *path);

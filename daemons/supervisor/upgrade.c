@@ -74,6 +74,12 @@ static void upgrade_failed(struct supervisor *s, const char *format, ...)
         then(s);
 }
 
+void upgrade_give_up(struct supervisor *s, const char *why)
+{
+    if (s->upgrade.state != IDLE)
+        upgrade_failed(s, "%s", why);
+}
+
 /* ---- in place ---- */
 
 /* All that is not in the block closes by itself. Signals wait until the next program takes them. */
@@ -259,7 +265,7 @@ void upgrade_begin(struct supervisor *s, const struct rpc_call *call,
     u->until_ms = s->now_ms + UPGRADE_PROOF_S * 1000 + PROOF_GRACE;
     u->state = PROVING;
     ev_timer_init(&u->look, on_look, LOOK_S, LOOK_S);
-    const int code = s->draining ? -ECANCELED : begin_proof(s);
+    const int code = s->draining || s->restart.wanted ? -ECANCELED : begin_proof(s);
     if (code) {
         upgrade_failed(s, "the proof cannot begin: %s", strerror(-code));
         return;
@@ -334,6 +340,14 @@ int upgrade_prove_custodian(const char *config_path)
     if (!c)
         return 2;
     return prove_block(custodian_check(PROGRAM_BLOCK_FD, c->runtime_dir, why, sizeof why), why);
+}
+
+int upgrade_prove_follower(const char *config_path)
+{
+    char why[400];
+    const struct config *c = prove_file(config_path);
+    return c ? prove_block(carry_check(PROGRAM_BLOCK_FD, CARRY_SUCCESSOR, c, why, sizeof why), why)
+             : 2;
 }
 
 int upgrade_resume(struct supervisor *s)

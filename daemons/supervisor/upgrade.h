@@ -31,6 +31,10 @@ void upgrade_begin(struct supervisor *s, const struct rpc_call *call,
 int upgrade_prove(const char *config_path);
 /* The same for what the custodian leaves to its next program. */
 int upgrade_prove_custodian(const char *config_path);
+/* The same for what is left to another process. */
+int upgrade_prove_follower(const char *config_path);
+/* One that is under way fails. */
+void upgrade_give_up(struct supervisor *s, const char *why);
 /* The program of the custodian is this version now; or stays as it was: why. */
 void upgrade_of_custodian(struct supervisor *s, uint32_t says, const char *text);
 /* This process was forked by the custodian, whose program it has, after so many upgrades. */

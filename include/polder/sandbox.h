@@ -47,7 +47,7 @@ struct sandbox_program {
     const char *path;
     char *const *argv, *const *envp;
 };
-#define SANDBOX_PROGRAMS               4
+#define SANDBOX_PROGRAMS               5
 #define SANDBOX_PROGRAMS_OF_SUPERVISOR 2
 void sandbox_allow_program(unsigned n, const struct sandbox_program *program);
 /* The same: memory below end can be made read-only, and not be changed otherwise; 0: all can. */

@@ -302,18 +302,18 @@ void parcel_forget(struct parcel_items *items)
 unsigned parcel_refuse(struct parcel_items *items)
 {
     static const uint8_t farewell[] = {0x88, 2, 1012 >> 8, 1012 & 0xff};
-    unsigned told = 0;
+    unsigned notified = 0;
     for (size_t i = 0; i < items->n; i++) {
         const int fd = items->moved[i];
         if (fd < 0)
             continue;
         if (items->flags[i] & PARCEL_AT_REST)
-            told += send(fd, farewell, sizeof farewell, MSG_NOSIGNAL | MSG_DONTWAIT) ==
+            notified += send(fd, farewell, sizeof farewell, MSG_NOSIGNAL | MSG_DONTWAIT) ==
                     (ssize_t)sizeof farewell;
         close(fd);
     }
     parcel_forget(items);
-    return told;
+    return notified;
 }
 
 void parcel_take(int box)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* custodian: see custodian.h. */
 #include "daemons/supervisor/survive/custodian.h"
+#include "daemons/supervisor/carry/parcel.h"
 #include "daemons/supervisor/program.h"
 #include "polder/clock.h"
 #include "polder/heartbeat.h"
@@ -200,9 +201,9 @@ static void take_ready(struct custodian *c, const char *runtime_dir)
     c->failures = c->own_failures = 0;
     c->give_up = false;
     c->heartbeat_seen_ms = clock_mono_ms();
+    custodian_restart_over(c);
     if (c->draining)
-        note_send(c->channel, &(struct note){.kind = NOTE_SIGNAL, .number = SIGTERM},
-                  offsetof(struct note, text), -1);
+        custodian_stop(c, SIGTERM);
     c->upgrades += another;
     if (another)
         custodian_renew(c, runtime_dir);
@@ -252,6 +253,12 @@ static void take_note(struct custodian *c, const struct note *n, int fd, const c
     case NOTE_SAY:
         sd_notify(0, n->text);
         break;
+    case NOTE_PACKED:
+        custodian_packed(c, fd, n->text);
+        return;
+    case NOTE_HANDED_OVER:
+        custodian_handed_over(c, n->number, n->text);
+        break;
     default:
         break;
     }
@@ -292,6 +299,7 @@ static void become_child(struct custodian *c, int channel, pid_t parent)
     let(&c->heartbeat);
     let(&c->segment_fd);
     let(&c->renewal.pipe);
+    let(&c->restart.pipe);
     c->forked = true;
     c->channel = PROGRAM_CHANNEL_FD; /* where a program that replaces this one finds it */
     process_title_set(CUSTODIAN_CHILD);
@@ -337,6 +345,23 @@ static void describe_death(struct custodian *c, int status)
                  strsignal(WTERMSIG(status)), c->killed_ms ? " after its heartbeat stopped" : "");
 }
 
+/* A process before us has left WebSockets, which are still there for the next child: what the one
+ * that has died has made of them is not. */
+static bool begins_anew(struct custodian *c)
+{
+    if (c->restart.box < 0 || !parcel_is_there(c->restart.box))
+        return false;
+    for (uint32_t i = 0; i < atomic_load(&c->segment->used); i++)
+        let_slot(c, i);
+    atomic_store(&c->segment->used, 0);
+    c->segment->blocks_used = 0;
+    c->segment->reading.slot = UINT32_MAX;
+    for (unsigned i = 0; i < CUSTODIAN_LINKS; i++)
+        let(&c->link[i]);
+    let(&c->servers);
+    return true;
+}
+
 /* -1: goes on; else the exit code. */
 static int reap(struct custodian *c, const char *runtime_dir)
 {
@@ -345,14 +370,18 @@ static int reap(struct custodian *c, const char *runtime_dir)
         return -1;
     take_notes(c, runtime_dir);
     let(&c->channel);
-    if (WIFEXITED(status) && (c->ready || !c->was_ready || c->own_failures == FAILURES_MAX))
+    const bool holds = c->was_ready || c->restart.box >= 0;
+    if (c->restart.done)
+        return 0;
+    if (WIFEXITED(status) && (c->ready || !holds || c->own_failures == FAILURES_MAX))
         return WEXITSTATUS(status);
     describe_death(c, status);
     c->deaths++;
     c->died_ms = clock_mono_ms();
     log_warning("custodian: the process of the WebSockets[%d] died: %s", (int)c->pid, c->death);
     c->pid = 0;
-    if (!c->was_ready || c->blind)
+    custodian_restart_died(c);
+    if (!holds || c->blind)
         return 1;
     if (c->replaced) /* what its predecessor has left is as it was */
         custodian_let_next(c);
@@ -360,7 +389,8 @@ static int reap(struct custodian *c, const char *runtime_dir)
     c->failures += !c->ready;
     c->own_failures += !c->ready && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     c->give_up = c->own_failures >= FAILURES_MAX;
-    let_gone(c);
+    if (!begins_anew(c))
+        let_gone(c);
     return -1;
 }
 
@@ -435,8 +465,11 @@ static void show(struct custodian *c, uint64_t now_ms)
 
 static void forward(struct custodian *c, int number)
 {
-    c->draining |= number == SIGTERM || number == SIGINT;
-    if (c->pid)
+    const bool stops = number == SIGTERM || number == SIGINT;
+    c->draining |= stops;
+    if (stops && c->ready)
+        custodian_stop(c, number);
+    else if (c->pid && !stops) /* else it is told when it is ready */
         note_send(c->channel, &(struct note){.kind = NOTE_SIGNAL, .number = (uint32_t)number},
                   offsetof(struct note, text), -1);
 }
@@ -452,8 +485,10 @@ static int take_signals(struct custodian *c, const char *runtime_dir)
             forward(c, (int)info.ssi_signo);
     }
     const int code = died ? reap(c, runtime_dir) : -1;
-    if (died && code < 0)
+    if (died && code < 0) {
         custodian_renew_look(c, runtime_dir);
+        custodian_restart_look(c);
+    }
     return code;
 }
 
@@ -474,6 +509,7 @@ static int custodian_turn(struct custodian *c, const char *runtime_dir)
         return code;
     if (c->pid)
         look(c, now_ms);
+    custodian_restart_due(c, now_ms);
     show(c, now_ms);
     return -1;
 }
@@ -521,7 +557,7 @@ struct custodian *custodian_init(void)
     for (unsigned i = 0; i < CUSTODIAN_LINKS; i++)
         c->link[i] = -1;
     c->servers = c->channel = c->heartbeat = c->signals = c->listening[0] = c->listening[1] = -1;
-    c->segment_fd = c->next_fd = c->renewal.pipe = -1;
+    c->segment_fd = c->next_fd = c->renewal.pipe = c->restart.pipe = c->restart.box = -1;
     return c;
 }
 

@@ -15,6 +15,7 @@
 #include "daemons/supervisor/survive/segment.h"
 
 #define CUSTODIAN_CHILD "polder-supervisor: WebSockets" /* its title */
+#define CUSTODIAN_STORE "websockets" /* what the service manager keeps over a restart */
 #define CUSTODIAN_LINKS 256
 #define CUSTODIAN_SLOTS (1u << 20) /* WebSockets that can be taken up, at most */
 
@@ -34,7 +35,11 @@ enum note_kind {
     NOTE_READ_AGAIN, /* the configuration was read again, and is in use */
     NOTE_SAY,        /* text: for the service manager */
     NOTE_SIGNAL,     /* the other way: number */
-    NOTE_CUSTODIAN   /* the other way: number: enum custodian_says; text: its version, or why */
+    NOTE_CUSTODIAN,  /* the other way: number: enum custodian_says; text: its version, or why */
+    NOTE_PACK,       /* the other way: what would it leave to another process? */
+    NOTE_PACKED,     /* a descriptor: of that block; without one: text: why there is none */
+    NOTE_HAND_OVER,  /* the other way; a descriptor: where to put all of it */
+    NOTE_HANDED_OVER /* number: 0: all is there, and it ends; else text: why not */
 };
 enum custodian_says { CUSTODIAN_IS, CUSTODIAN_STAYS, CUSTODIAN_TRIES };
 struct note {
@@ -76,7 +81,15 @@ struct custodian {
         pid_t pid; /* of the proof; 0: none */
         int pipe;  /* what it says */
         bool again;
-    } renewal;             /* another program in place of the custodian's (renew.c) */
+    } renewal; /* another program in place of the custodian's (renew.c) */
+    struct {
+        enum { RESTART_NONE, RESTART_PACKING, RESTART_PROVING, RESTART_HANDING } state;
+        bool failed, done; /* it is not tried again; all is handed over */
+        int box;           /* what a process before us has left; -1: nothing */
+        pid_t pid;         /* of the proof; 0: none */
+        int pipe;
+        uint64_t until_ms;
+    } restart;             /* another process in place of all of us (restart.c) */
     uint32_t upgrades;     /* of working processes */
     bool ready;            /* the working process of now */
     bool was_ready;        /* one ever was */
@@ -109,6 +122,19 @@ void custodian_renew_look(struct custodian *c, const char *runtime_dir);
 int custodian_check(int block, const char *runtime_dir, char *why, size_t size);
 /* In that program: all that the one before it has left. NULL: why. */
 struct custodian *custodian_take_over(int block, char *why, size_t size);
+/* restart.c: it is to stop, and the process of the WebSockets is ready: it is told, or what it has is
+ * left to another process. */
+void custodian_stop(struct custodian *c, int signal_number);
+void custodian_packed(struct custodian *c, int block, const char *why); /* takes block */
+void custodian_handed_over(struct custodian *c, uint32_t failed, const char *why);
+/* A child has ended: was it the proof? */
+void custodian_restart_look(struct custodian *c);
+void custodian_restart_due(struct custodian *c, uint64_t now_ms);
+/* The process of the WebSockets has died. */
+void custodian_restart_died(struct custodian *c);
+/* What a process before us has left is there no longer. */
+void custodian_restart_over(struct custodian *c);
+
 /* One that holds nothing; there is one in a process. */
 struct custodian *custodian_init(void);
 void custodian_let_next(struct custodian *c);

@@ -108,12 +108,50 @@ static void custodian_says(struct supervisor *s, uint32_t what, const char *text
     s->on_custodian_says(s, what, text);
 }
 
+/* Takes fd. */
+static void custodian_wants(struct supervisor *s, const struct note *note, int fd)
+{
+    if (note->kind == NOTE_HAND_OVER) {
+        s->on_hand_over(s, fd);
+        return;
+    }
+    if (fd >= 0)
+        close(fd);
+    s->on_pack(s);
+}
+
+static void answer(const struct supervisor *s, enum note_kind kind, uint32_t number,
+                   const char *text, int fd)
+{
+    struct note note = {.kind = kind, .number = number};
+    struct pollfd room = {.fd = s->survivor->channel, .events = POLLOUT};
+    snprintf(note.text, sizeof note.text, "%s", text);
+    if (note_send(room.fd, &note, sizeof note, fd))
+        return;
+    poll(&room, 1, TELL_MS); /* where it hears nothing, it waits in vain, and goes on without */
+    note_send(room.fd, &note, sizeof note, fd);
+}
+
+void survive_packed(const struct supervisor *s, int block, const char *why)
+{
+    answer(s, NOTE_PACKED, 0, why, block);
+}
+
+void survive_handed_over(const struct supervisor *s, const char *why)
+{
+    answer(s, NOTE_HANDED_OVER, *why != 0, why, -1);
+}
+
 static void on_note(struct ev_loop *loop, ev_io *w, int revents)
 {
     struct note note;
     int fd, code;
     (void)revents;
     while ((code = note_receive(w->fd, &note, &fd)) > 0) {
+        if (note.kind == NOTE_PACK || note.kind == NOTE_HAND_OVER) {
+            custodian_wants(ev_userdata(loop), &note, fd);
+            continue;
+        }
         if (fd >= 0)
             close(fd);
         if (note.kind == NOTE_SIGNAL && note.number < NSIG)

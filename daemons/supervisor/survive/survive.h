@@ -9,6 +9,8 @@
  *   protect.c    the working process writes down what it is about to do
  *   recover.c    its successor takes that up
  *   renew.c      another program in place of the custodian's
+ *   restart.c    another process in place of both
+ *   manager.c    what the service manager is asked for that
  *
  * A turn of a WebSocket: what is to be read is written down; recv() into the shared buffer; the
  * frames are looked at; one store commits the new state with what is to be written; send(). Killed
@@ -61,4 +63,8 @@ void survive_servers(struct supervisor *s, int fd);
 void survive_say(const struct supervisor *s, const char *text);
 void survive_heartbeat(const struct supervisor *s);
 void survive_read_again(const struct supervisor *s);
+/* Answers of this process, that is to leave all to another one: its block, or why there is none (-1);
+ * and that all is there (""), or why it is not. */
+void survive_packed(const struct supervisor *s, int block, const char *why);
+void survive_handed_over(const struct supervisor *s, const char *why);
 #endif
