@@ -87,6 +87,15 @@ static void enter_when_caught_up(struct fleet *f)
     look(f);
 }
 
+/* From where the log is read by a host that knows nothing of it: up to its end all has been marked
+ * then, and what other hosts have shared since can be judged. */
+static uint64_t beginning_of(uint64_t count, uint64_t first)
+{
+    if (!first || first > count)
+        return count;
+    return count - first < FLEET_MARKS ? first - 1 : count - FLEET_MARKS;
+}
+
 /* What is remembered of the log is worth nothing if it is not of this history, or does not reach it. */
 static void compare(struct fleet *f, uint64_t epoch, uint64_t count, uint64_t first)
 {
@@ -100,7 +109,7 @@ static void compare(struct fleet *f, uint64_t epoch, uint64_t count, uint64_t fi
     else if (count > applied && (!first || first > applied + 1))
         why = "this host was away for longer than the log reaches back";
     if (why)
-        fleet_log_forget(&f->log, epoch, count, why);
+        fleet_log_forget(&f->log, epoch, beginning_of(count, first), count, why);
 }
 
 static void leave_to_namesake(struct fleet *f)

@@ -16,7 +16,8 @@ void fleet_log_note_strange(struct fleet_log *l, const char *what)
     l->base->ops->strange(l->base->arg, what);
 }
 
-void fleet_log_forget(struct fleet_log *l, uint64_t epoch, uint64_t applied, const char *why)
+void fleet_log_forget(struct fleet_log *l, uint64_t epoch, uint64_t applied, uint64_t recalled,
+                      const char *why)
 {
     struct fleet_page *page = l->base->page;
     l->gaps++;
@@ -24,6 +25,7 @@ void fleet_log_forget(struct fleet_log *l, uint64_t epoch, uint64_t applied, con
     atomic_store(&page->until_ms, 0); /* before anything else is known to be newer */
     l->base->ops->apply_all(l->base->arg, why);
     fleet_marks_begin(page, applied);
+    atomic_store(&page->recalled, recalled);
     atomic_store(&page->applied, applied);
     atomic_store(&page->epoch, epoch);
 }
@@ -47,6 +49,10 @@ static void take_bytes(struct fleet_log *l, uint64_t id, const uint8_t *bytes, s
     }
     if (fleet_base_is_self(l->base, e.instance)) { /* our own: it holds already */
         *before = e.before < *before ? e.before : *before;
+        return;
+    }
+    if (id <= atomic_load(&l->base->page->recalled)) {
+        l->base->ops->recall(l->base->arg, &e);
         return;
     }
     l->received++;
@@ -82,7 +88,8 @@ static bool take_entry(struct fleet_log *l, const redisReply *r)
                    &before);
     }
     if (id != fleet_base_applied(l->base) + 1)
-        fleet_log_forget(l, fleet_base_epoch(l->base), id, "entries of the log are missing");
+        fleet_log_forget(l, fleet_base_epoch(l->base), id, atomic_load(&l->base->page->recalled),
+                         "entries of the log are missing");
     else
         move_on(l, id, before);
     return true;

@@ -3,6 +3,7 @@
 #include "daemons/control/model/fleet_member.h"
 #include "daemons/control/control.h"
 #include "daemons/control/model/events.h"
+#include "daemons/control/model/fleet_recall.h"
 #include "daemons/control/model/fleet_share.h"
 #include "daemons/control/model/fleet_limits.h"
 #include "daemons/control/model/fleet_watch.h"
@@ -146,6 +147,11 @@ static uint64_t apply(void *arg, const struct fleet_entry *e)
     return in.seq;
 }
 
+static void recall(void *arg, const struct fleet_entry *e)
+{
+    fleet_recall(((const struct fleet_member *)arg)->control, e);
+}
+
 /* ---- conditions ---- */
 
 static void look(struct fleet_member *m)
@@ -234,8 +240,8 @@ static void renewed(void *arg, uint64_t took_ms)
         fleet_share_renewed(m->share, took_ms);
 }
 
-static const struct fleet_ops ops = {apply,     apply_all, changed, strange,
-                                     take_note, stored,    renewed};
+static const struct fleet_ops ops = {apply,   recall,    apply_all, changed,
+                                     strange, take_note, stored,    renewed};
 
 void fleet_member_free(struct control *c)
 {
