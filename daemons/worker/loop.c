@@ -306,6 +306,7 @@ struct ev_loop *loop_open(struct worker *w)
     client_events_init(w);
     ev_timer_init(&w->long_polls->scan, on_scan, 0., 0.);
     retry_queue_init(w);
+    fleet_share_init(w);
     limits_wait_init(w);
     room_queue_init(w);
     ev_io_init(&w->watchers->event, on_event, w->shared->worker_event[w->number], EV_READ);

@@ -55,6 +55,7 @@ struct fleet_page {
     /* The shared cache. 1: the store answers in time; a worker that has waited in vain stores 0,
      * control 1 when it has seen a timely answer. */
     _Alignas(64) _Atomic uint64_t shared_is_quick;
+    _Atomic uint64_t shared_late; /* requests that have waited in vain */
     /* control's answer to the request that holds the permit of that slot: fleet_share_word() */
     _Atomic uint64_t shared_answer[FETCH_LOCK_SLOTS];
 };
@@ -107,12 +108,12 @@ enum fleet_kind {
 enum fleet_share_note {
     FLEET_SHARE_ASK = 64, /* struct fleet_ask, URL, partition, the text that selects the variant */
     FLEET_SHARE_END,      /* struct fleet_end: the fetch brought nothing to share */
-    FLEET_SHARE_CHUNK,    /* CACHE_CHUNK bytes of a body, or the rest of it; the record's stream
-                             tells bodies of a worker apart */
+    FLEET_SHARE_CHUNK,    /* uint64_t: where it begins; CACHE_CHUNK bytes of a body, or the rest of
+                             it; the record's stream tells bodies of a worker apart */
     FLEET_SHARE_PUT,      /* struct fleet_put, record, url, vary, head, body unless it came in
                              chunks, partition, origin */
 };
-#define FLEET_NOTES_LAYOUT 2
+#define FLEET_NOTES_LAYOUT 3
 #define FLEET_BODY_MAX     (256u << 10)
 struct fleet_ask {
     struct cache_key key; /* of the URL, here */

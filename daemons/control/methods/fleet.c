@@ -40,7 +40,9 @@ static void put_cache(struct control *c, struct rpc_out *o)
     rpc_out_u64(o, "hits", v.hits);
     rpc_out_u64(o, "misses", v.misses);
     rpc_out_u64(o, "waits", v.waits);
+    rpc_out_u64(o, "late", v.late);
     rpc_out_u64(o, "puts", v.puts);
+    rpc_out_u64(o, "left_out", v.left_out);
     rpc_out_u64(o, "outdated", v.overtaken);
     rpc_out_u64(o, "rejected", v.rejected);
 }

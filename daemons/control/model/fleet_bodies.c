@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* fleet_bodies: see fleet_bodies.h. */
 #include "daemons/control/model/fleet_bodies.h"
+#include "polder/clock.h"
 #include "polder/fleet.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define BODIES 32
+#define BODIES     32
+#define ABANDON_MS 5000 /* one that has not grown for so long makes room */
 
 struct fleet_bodies {
-    uint64_t turn;
     struct body {
-        uint64_t stream, turn; /* stream 0: it is free */
+        uint64_t stream, grown_ms; /* stream 0: it is free */
         unsigned worker;
         uint32_t incarnation;
         size_t len;
@@ -45,13 +46,21 @@ static struct body *find(const struct fleet_bodies *b, unsigned worker, uint64_t
     return NULL;
 }
 
-/* A free place, or that of the body that has grown the longest time ago. */
-static struct body *begin(struct fleet_bodies *b, unsigned worker, const struct ring_record *head)
+/* A free place; those that grow keep theirs, or none of many would ever be whole. */
+static struct body *place(struct fleet_bodies *b, uint64_t now_ms)
 {
-    struct body *body = &b->at[0];
-    for (unsigned i = 1; i < BODIES; i++)
-        if (b->at[i].turn < body->turn)
-            body = &b->at[i];
+    for (unsigned i = 0; i < BODIES; i++)
+        if (!b->at[i].stream || now_ms > b->at[i].grown_ms + ABANDON_MS)
+            return &b->at[i];
+    return NULL;
+}
+
+static struct body *begin(struct fleet_bodies *b, unsigned worker, const struct ring_record *head,
+                          uint64_t now_ms)
+{
+    struct body *body = place(b, now_ms);
+    if (!body)
+        return NULL;
     drop(body);
     body->bytes = malloc(FLEET_BODY_MAX);
     if (!body->bytes)
@@ -65,22 +74,28 @@ static struct body *begin(struct fleet_bodies *b, unsigned worker, const struct 
 void fleet_bodies_add(struct fleet_bodies *b, unsigned worker, const struct ring_record *head,
                       const char *chunk)
 {
+    const uint64_t now_ms = clock_mono_ms();
     struct body *body = find(b, worker, head->stream);
-    if (body && body->incarnation != head->incarnation) {
+    uint64_t from;
+    if (head->len < sizeof from)
+        return;
+    memcpy(&from, chunk, sizeof from);
+    const size_t len = head->len - sizeof from;
+    if (body && (body->incarnation != head->incarnation || !from)) {
         drop(body);
         body = NULL;
     }
-    if (!body && head->stream)
-        body = begin(b, worker, head);
+    if (!body && head->stream && !from)
+        body = begin(b, worker, head, now_ms);
     if (!body)
         return;
-    if (head->len > FLEET_BODY_MAX - body->len) {
+    if (from != body->len || len > FLEET_BODY_MAX - body->len) {
         drop(body);
         return;
     }
-    memcpy(body->bytes + body->len, chunk, head->len);
-    body->len += head->len;
-    body->turn = ++b->turn;
+    memcpy(body->bytes + body->len, chunk + sizeof from, len);
+    body->len += len;
+    body->grown_ms = now_ms;
 }
 
 struct str fleet_bodies_get(const struct fleet_bodies *b, unsigned worker,

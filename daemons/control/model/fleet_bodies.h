@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * fleet_bodies: long bodies that workers hand over in chunks, for the store of the fleet, until they are
- * complete. A body that is never completed makes room for the next one.
+ * complete. Of more than a few at once the later ones are left out; one that is never completed makes
+ * room after a while.
  */
 #ifndef POLDER_CONTROL_FLEET_BODIES_H
 #define POLDER_CONTROL_FLEET_BODIES_H

@@ -4,7 +4,9 @@
 #include "daemons/control/control.h"
 #include "daemons/control/model/fleet_bodies.h"
 #include "daemons/control/model/fleet_import.h"
+#include "daemons/control/model/fleet_calls.h"
 #include "daemons/control/model/fleet_object.h"
+#include "daemons/control/model/fleet_quick.h"
 #include "daemons/control/model/fleet_store.h"
 #include "polder/clock.h"
 #include "polder/fetch_lock.h"
@@ -17,15 +19,13 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
-#define CLAIM_MS      2000
-#define CLAIM_TEXT    "2000"
 #define RENEW_MS      500
+#define NO_ROOM_MS    1000 /* so long other hosts do not wait for each other */
 #define LOOK_MS       250 /* where the stream is silent */
 #define TICK_MS       50
 #define VARIANTS_TEXT "64" /* of one URL, the most */
 #define QUESTIONS_MAX FETCH_LOCK_SLOTS
 #define TRIES         4
-#define KEY_MAX       160
 
 enum state {
     QUERIED, /* the store's reply is under way */
@@ -53,14 +53,13 @@ struct fleet_share {
     struct control *control;
     struct fleet *fleet;
     struct fleet_key key;
-    struct fleet_identity identity;
-    char stored_key[96];
+    struct fleet_calls calls;
+    struct fleet_quick quick;
     ev_timer timer;
     TAILQ_HEAD(, question) questions;
     uint32_t n;
-    uint64_t quick_ms;           /* shared_timeout, the shortest; 0: no route shares */
     struct fleet_bodies *bodies; /* that workers have begun to hand over */
-    uint64_t hits, misses, waits, puts, rejected, overtaken;
+    uint64_t hits, misses, waits, puts, rejected, overtaken, left_out;
 };
 
 /* ---- questions ---- */
@@ -98,12 +97,6 @@ static void answer(const struct question *q, enum fleet_share_answer what)
     tell(q->share->control, &q->permit, q->ask.worker, what);
 }
 
-static void name_key(const struct fleet_share *s, char kind, const struct fleet_object_name *name,
-                     char out[KEY_MAX])
-{
-    snprintf(out, KEY_MAX, "polder:{%s}:%c:%s", s->identity.name, kind, name->hex);
-}
-
 /* ---- what is given to the store ---- */
 
 static void on_put(void *arg, const redisReply *r)
@@ -118,54 +111,11 @@ static void on_done(void *arg, const redisReply *r)
     (void)arg, (void)r; /* the lease of the claim ends by itself */
 }
 
-struct words {
-    const char *at[16];
-    size_t len[16];
-    int n;
-};
-
-static void add_bytes(struct words *w, const void *bytes, size_t len)
-{
-    w->at[w->n] = bytes;
-    w->len[w->n++] = len;
-}
-
-static void add(struct words *w, const char *text)
-{
-    add_bytes(w, text, strlen(text));
-}
-
 /* e: NULL where there is nothing. claim: that ends. */
 static void put(struct fleet_share *s, const struct fleet_object_name *claim,
                 const struct fleet_exported *e, uint32_t nothing_ms)
 {
-    static const struct fleet_exported none = {.bytes = (const uint8_t *)"",
-                                               .marks = (const uint8_t *)""};
-    char object[KEY_MAX], fetch[KEY_MAX], marks[KEY_MAX], variants[KEY_MAX], ms[24], nothing[16];
-    struct words w = {.n = 0};
-    const bool varies = e && strcmp(e->name.hex, e->url.hex) != 0;
-    e = e ? e : &none;
-    name_key(s, 'o', &e->name, object);
-    name_key(s, 'f', claim, fetch);
-    name_key(s, 'o', &e->url, marks);
-    name_key(s, 'v', &e->url, variants);
-    snprintf(ms, sizeof ms, "%" PRIu64, e->len ? e->ms : 0);
-    snprintf(nothing, sizeof nothing, "%" PRIu32, nothing_ms);
-    add(&w, object);
-    add(&w, fetch);
-    add(&w, s->stored_key);
-    add(&w, marks);
-    add(&w, variants);
-    add(&w, s->identity.instance);
-    add(&w, claim->hex);
-    add(&w, ms);
-    add_bytes(&w, e->bytes, e->len);
-    add(&w, nothing);
-    add(&w, varies ? e->name.hex : "");
-    add_bytes(&w, e->marks, e->marks_len);
-    add(&w, VARIANTS_TEXT);
-    fleet_store_run(fleet_link(s->fleet), FLEET_SCRIPT_SHARE_PUT, 5, w.n, w.at, w.len,
-                    e->len ? on_put : on_done, s);
+    fleet_calls_put(&s->calls, claim, e, nothing_ms, e ? on_put : on_done, s);
 }
 
 static void end_claim(struct fleet_share *s, const struct fleet_object_name *name,
@@ -180,18 +130,7 @@ static void on_got(void *arg, const redisReply *r);
 
 static bool run_get(struct question *q, fleet_reply_fn done, void *arg)
 {
-    struct fleet_share *s = q->share;
-    char object[KEY_MAX], claim[KEY_MAX];
-    struct words w = {.n = 0};
-    name_key(s, 'o', &q->name, object);
-    name_key(s, 'f', &q->name, claim);
-    add(&w, object);
-    add(&w, claim);
-    add(&w, s->identity.instance);
-    add(&w, CLAIM_TEXT);
-    add_bytes(&w, q->useless, sizeof q->useless);
-    return fleet_store_run(fleet_link(s->fleet), FLEET_SCRIPT_SHARE_GET, 2, w.n, w.at, w.len, done,
-                           arg);
+    return fleet_calls_get(&q->share->calls, &q->name, q->useless, done, arg);
 }
 
 static void ask_store(struct question *q)
@@ -373,10 +312,12 @@ static void take_put(struct fleet_share *s, unsigned worker, const struct ring_r
     fleet_export(s->fleet, &s->key, &(struct fleet_handed){payload, head->len, body}, &e);
     fleet_bodies_drop(s->bodies, worker, head->stream);
     const struct fleet_object_name claim = q ? q->name : e.name;
-    if (e.len)
+    const bool has_room = fleet_store_has_room(fleet_link(s->fleet), e.len);
+    s->left_out += e.len && !has_room;
+    if (e.len && has_room)
         put(s, &claim, &e, 0);
     else if (*claim.hex)
-        end_claim(s, &claim, 0);
+        end_claim(s, &claim, e.len ? NO_ROOM_MS : 0);
     if (q)
         end_question(q, 0);
 }
@@ -449,19 +390,19 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
 
 void fleet_share_renewed(struct fleet_share *s, uint64_t took_ms)
 {
-    if (s->quick_ms && took_ms <= s->quick_ms)
-        atomic_store(&s->control->shared->fleet->shared_is_quick, 1);
+    fleet_quick_look(&s->quick, took_ms, clock_mono_ms());
 }
 
 void fleet_share_follow(struct fleet_share *s)
 {
     const struct config *config = s->control->config;
-    s->quick_ms = 0;
+    uint64_t limit_ms = 0;
     for (uint32_t i = 0; i < config->n_routes; i++) {
         const struct config_cache *cache = config->routes[i].cache;
-        if (cache && cache->shared && (!s->quick_ms || cache->shared_timeout_ms < s->quick_ms))
-            s->quick_ms = cache->shared_timeout_ms;
+        if (cache && cache->shared && (!limit_ms || cache->shared_timeout_ms < limit_ms))
+            limit_ms = cache->shared_timeout_ms;
     }
+    s->quick.limit_ms = limit_ms;
 }
 
 /* ---- life ---- */
@@ -479,9 +420,9 @@ struct fleet_share *fleet_share_new(struct control *c, struct fleet *f)
     s->control = c;
     s->fleet = f;
     TAILQ_INIT(&s->questions);
-    fleet_identity(f, &s->identity);
-    fleet_object_key(s->identity.key, &s->key);
-    snprintf(s->stored_key, sizeof s->stored_key, "polder:{%s}:stored", s->identity.name);
+    fleet_calls_init(&s->calls, f);
+    fleet_quick_init(&s->quick, c->shared->fleet);
+    fleet_object_key(s->calls.identity.key, &s->key);
     ev_timer_init(&s->timer, on_timer, 0., TICK_MS / 1000.);
     s->timer.data = s;
     fleet_share_follow(s);
@@ -505,12 +446,14 @@ void fleet_share_free(struct fleet_share *s)
 void fleet_share_view(const struct fleet_share *s, struct fleet_share_view *out)
 {
     *out = (struct fleet_share_view){
-        .shares = s->quick_ms != 0,
-        .quick = s->quick_ms && atomic_load(&s->control->shared->fleet->shared_is_quick),
+        .shares = s->quick.limit_ms != 0,
+        .quick = fleet_quick_is(&s->quick),
         .hits = s->hits,
         .misses = s->misses,
         .waits = s->waits,
+        .late = atomic_load(&s->control->shared->fleet->shared_late),
         .puts = s->puts,
+        .left_out = s->left_out,
         .rejected = s->rejected,
         .overtaken = s->overtaken,
         .under_way = s->n,

@@ -41,7 +41,9 @@ struct fleet_share_view {
     uint64_t hits;      /* objects taken from the store */
     uint64_t misses;    /* it had none, and this host has fetched */
     uint64_t waits;     /* another host fetched it just then */
+    uint64_t late;      /* requests that waited for it in vain */
     uint64_t puts;      /* objects given to it */
+    uint64_t left_out;  /* not given: too much was waiting to be sent */
     uint64_t rejected;  /* damaged, or signed otherwise */
     uint64_t overtaken; /* invalidated since, or too old to tell */
     uint32_t under_way; /* requests that ask, wait or fetch for all hosts now */

@@ -15,6 +15,7 @@
 
 #include <arpa/inet.h>
 #include <hiredis/async.h>
+#include <hiredis/sds.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -517,6 +518,11 @@ bool fleet_store_run(struct fleet_store *s, enum fleet_script script, int n_keys
         all_len[3 + i] = len ? len[i] : strlen(argv[i]);
     }
     return ask(&s->commands, argc + 3, all, all_len, done, arg);
+}
+
+bool fleet_store_has_room(const struct fleet_store *s, size_t len)
+{
+    return s->commands.redis && sdslen(s->commands.redis->c.obuf) + len <= FLEET_SEND_MAX;
 }
 
 bool fleet_store_follow(struct fleet_store *s, const struct fleet_streams *from,

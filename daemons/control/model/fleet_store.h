@@ -17,6 +17,7 @@
 #define FLEET_ANSWER_MS 1000       /* the longest a server may take */
 #define FLEET_WORDS     256        /* of one command */
 #define FLEET_REPLY_MAX (8u << 20) /* bytes of one reply */
+#define FLEET_SEND_MAX  (1u << 20) /* bytes that may wait to be sent, before what can be left out */
 
 enum fleet_script {
     FLEET_SCRIPT_ENTER,
@@ -51,6 +52,8 @@ typedef void (*fleet_reply_fn)(void *arg, const redisReply *reply);
 /* Runs a script; false: the link is down, and nothing will be called. argv: keys, then arguments. */
 bool fleet_store_run(struct fleet_store *s, enum fleet_script script, int n_keys, int argc,
                      const char **argv, const size_t *len, fleet_reply_fn done, void *arg);
+/* False: so much waits to be sent that no more should wait behind it. */
+bool fleet_store_has_room(const struct fleet_store *s, size_t len);
 /* Waits for entries of two streams after these ids, at most 1 s; the reply is XREAD's. */
 struct fleet_streams {
     const char *stream[2], *after[2];

@@ -32,6 +32,7 @@ static void put_cache(struct metrics_writer *w, const struct control *c)
         metrics_u64(w, METRICS_LABELS({"result", "hit"}), v.hits);
         metrics_u64(w, METRICS_LABELS({"result", "wait"}), v.waits);
         metrics_u64(w, METRICS_LABELS({"result", "miss"}), v.misses);
+        metrics_u64(w, METRICS_LABELS({"result", "late"}), v.late);
     }
     put(w, METRIC_FLEET_CACHE_PUTS, v.puts);
     if (metrics_family_begin(w, METRIC_FLEET_CACHE_UNUSED)) {

@@ -108,6 +108,7 @@ struct fetch {
     uint64_t begun_ms;       /* asks for a server since then */
     uint64_t until_ms;       /* no head by then: it is given up; 0: each server has its time */
     uint64_t fleet_since_ms; /* asked the fleet's store then */
+    uint64_t fleet_until_ms; /* its answer is waited for */
     struct fetch_permit fleet_permit;    /* under which it did, last */
     uint64_t waits_since_ms;             /* for another's fetch; 0: it never did */
     uint64_t lease_ms;                   /* of the trial of `server` that it is; 0 */
@@ -173,6 +174,7 @@ struct fetches {
     TAILQ_HEAD(, fetch) dead;        /* until the end of the iteration: a caller may still use it */
     TAILQ_HEAD(, fetch) waiters;     /* collapse.c */
     TAILQ_HEAD(, fetch) askers;      /* fleet_share.c */
+    ev_timer askers_timer;           /* the first of them has waited for its shared_timeout */
     TAILQ_HEAD(, fetch) retry_queue; /* oldest first */
     ev_timer retry_queue_timer;
     TAILQ_HEAD(, fetch) room_queue; /* the same */

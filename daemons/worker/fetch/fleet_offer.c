@@ -59,10 +59,10 @@ static bool is_wanted(const struct worker *w)
     return atomic_load(&w->shared->fleet->shared_is_quick) && !fleet_link_is_cut_off(w);
 }
 
-bool fleet_offer_chunk(struct fetch *ex, uint64_t stream, const char *at, size_t len)
+bool fleet_offer_chunk(struct fetch *ex, uint64_t stream, uint64_t from, const char *at, size_t len)
 {
-    const struct iovec iov = bytes(at, len);
-    return fleet_offer_tell(ex, FLEET_SHARE_CHUNK, stream, &iov, 1);
+    const struct iovec iov[] = {bytes(&from, sizeof from), bytes(at, len)};
+    return fleet_offer_tell(ex, FLEET_SHARE_CHUNK, stream, iov, 2);
 }
 
 void fleet_offer_put(struct fetch *ex, const struct fleet_offer *o)
@@ -99,7 +99,7 @@ static bool send_chunks(struct fetch *ex, uint64_t stream)
         return false;
     for (uint32_t n = 0; sent < rec->body_len; n++, sent += len)
         if (cache_reader_chunk(w->reader, rec->obj_id, n, &at, &len) != 1 ||
-            !fleet_offer_chunk(ex, stream, at, len))
+            !fleet_offer_chunk(ex, stream, sent, at, len))
             break;
     cache_reader_release(w->reader);
     return sent == rec->body_len;

@@ -30,7 +30,8 @@ struct fleet_offer {
     bool marks;      /* it says by which fields its URL varies */
 };
 /* The next chunk of a long body. False: it did not arrive. */
-bool fleet_offer_chunk(struct fetch *ex, uint64_t stream, const char *bytes, size_t len);
+bool fleet_offer_chunk(struct fetch *ex, uint64_t stream, uint64_t from, const char *bytes,
+                       size_t len);
 /* A 304 has renewed the stored copy of the fetch. */
 void fleet_offer_renewed(struct fetch *ex);
 /* It was stored here. */

@@ -62,17 +62,16 @@ static bool waits_on(struct fetch *ex)
            w->mono_ms < ex->fleet_since_ms + wait_max_ms(ex);
 }
 
+/* Of the wheel, whose ticks are long: for those that wait for another host. */
 static void timeout(struct fetch *ex)
 {
     struct worker *w = ex->worker;
-    if (!ex->fleet_waits) {
-        atomic_store(&w->shared->fleet->shared_is_quick, 0);
-    } else if (waits_on(ex)) {
-        permit_renew(w, &ex->permit);
-        timer_set(&w->wheel, &ex->timer, w->mono_ms + LOOK_MS);
+    if (!waits_on(ex)) {
+        go_on(ex, fetch_start);
         return;
     }
-    go_on(ex, fetch_start);
+    permit_renew(w, &ex->permit);
+    timer_set(&w->wheel, &ex->timer, w->mono_ms + LOOK_MS);
 }
 
 /* What control says of it; false: nothing yet. */
@@ -94,6 +93,49 @@ static bool follow_answer(struct fetch *ex)
         timer_set(&w->wheel, &ex->timer, w->mono_ms + LOOK_MS);
     }
     return false;
+}
+
+static void wait_in_vain(struct fetch *ex)
+{
+    struct fleet_page *page = ex->worker->shared->fleet;
+    atomic_fetch_add(&page->shared_late, 1);
+    atomic_store(&page->shared_is_quick, 0);
+    go_on(ex, fetch_start);
+}
+
+/* For the first that has no answer yet; 0 where all have. */
+static void set_alarm(struct worker *w, uint64_t until_ms)
+{
+    ev_timer *timer = &w->fetches->askers_timer;
+    ev_timer_stop(w->loop, timer);
+    if (!until_ms)
+        return;
+    ev_timer_set(timer, until_ms > w->mono_ms ? (double)(until_ms - w->mono_ms) / 1000 : 0., 0.);
+    ev_timer_start(w->loop, timer);
+}
+
+static void on_alarm(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct worker *w = timer->data;
+    struct fetch *next;
+    uint64_t first_ms = 0;
+    (void)loop, (void)revents;
+    for (struct fetch *ex = TAILQ_FIRST(&w->fetches->askers); ex; ex = next) {
+        next = TAILQ_NEXT(ex, entry);
+        if (follow_answer(ex) || ex->fleet_waits)
+            continue;
+        if (w->mono_ms >= ex->fleet_until_ms)
+            wait_in_vain(ex);
+        else if (!first_ms || ex->fleet_until_ms < first_ms)
+            first_ms = ex->fleet_until_ms;
+    }
+    set_alarm(w, first_ms);
+}
+
+void fleet_share_init(struct worker *w)
+{
+    ev_timer_init(&w->fetches->askers_timer, on_alarm, 0., 0.);
+    w->fetches->askers_timer.data = w;
 }
 
 void fleet_share_wake(struct worker *w)
@@ -169,6 +211,7 @@ bool fleet_share_ask(struct fetch *ex)
 {
     static const struct fetch_queue queue = {leave, timeout};
     struct worker *w = ex->worker;
+    ev_timer *alarm = &w->fetches->askers_timer;
     if (!fleet_offer_may(ex) || !atomic_load(&w->shared->fleet->shared_is_quick) ||
         fleet_link_is_cut_off(w) || is_forced(ex) || !ask(ex))
         return false;
@@ -176,9 +219,12 @@ bool fleet_share_ask(struct fetch *ex)
     ex->fleet_waits = false;
     ex->fleet_silent = 0;
     ex->fleet_since_ms = w->mono_ms;
+    const uint64_t timeout_ms = ex->req.route->cache->shared_timeout_ms;
     ex->queue = &queue;
     fetch_move(ex, FETCH_COLLAPSED);
     TAILQ_INSERT_TAIL(&w->fetches->askers, ex, entry);
-    timer_set(&w->wheel, &ex->timer, w->mono_ms + ex->req.route->cache->shared_timeout_ms);
+    ex->fleet_until_ms = w->mono_ms + timeout_ms;
+    if (!ev_is_active(alarm) || (double)timeout_ms / 1000 < ev_timer_remaining(w->loop, alarm))
+        set_alarm(w, ex->fleet_until_ms);
     return true;
 }

@@ -18,4 +18,5 @@ struct worker;
 /* It holds the permit. True: it waits, and goes on by itself. False: it has to fetch. */
 bool fleet_share_ask(struct fetch *ex);
 void fleet_share_wake(struct worker *w); /* the eventfd fired */
+void fleet_share_init(struct worker *w);
 #endif

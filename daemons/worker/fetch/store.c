@@ -50,6 +50,7 @@ struct store_stream {
     char *body;    /* inline body, or the chunk being filled */
     size_t body_len, room;
     uint64_t total, max_body, stream;
+    uint64_t pushed; /* of the body, in chunks */
     bool max_body_is_ours; /* the store's, and not the configuration's */
     bool shareable;        /* with other hosts */
     struct part *part;     /* NULL: the body is a whole one */
@@ -428,8 +429,10 @@ static bool push_chunk(struct fetch *ex)
         ring_full(ex);
         return false;
     }
-    if (s->shareable && s->body_len && !fleet_offer_chunk(ex, s->stream, s->body, s->body_len))
+    if (s->shareable && s->body_len &&
+        !fleet_offer_chunk(ex, s->stream, s->pushed, s->body, s->body_len))
         keep_for_us(ex, s);
+    s->pushed += s->body_len;
     s->body_len = 0;
     return true;
 }

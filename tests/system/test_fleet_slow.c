@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A store that is slow, hangs or is away costs at most one request its shared_timeout, which is the one that
+ * is built in here; and what it cannot take costs no memory. */
+#include "fleet_rig.h"
+#include "relay.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LONG_BODY 262144
+
+static struct backend *backend;
+static struct fleet fleet;
+static struct relay *relay;
+static char store[64];
+
+static char random_body[LONG_BODY + 1];
+static _Atomic int released; /* "/held-N" is answered when this is more */
+
+/* As long as the limit, a byte longer, or short; "open": of a length that is not told before. */
+static bool answers(struct asked *ask)
+{
+    const char *t = ask->target;
+    const size_t len = strstr(t, "longer") ? LONG_BODY + 1 : strstr(t, "long") ? LONG_BODY : 4;
+    const char *held = strstr(t, "held-");
+    while (held && atomic_load(&released) <= atoi(held + 5))
+        nap_ms(2);
+    if (strstr(t, "open")) {
+        reply(ask,
+              "HTTP/1.1 200 OK\r\nCache-Control: max-age=300\r\n"
+              "Transfer-Encoding: chunked\r\n\r\n%zx\r\n",
+              len);
+        reply_bytes(ask, random_body, len);
+        return reply(ask, "\r\n0\r\n\r\n");
+    }
+    reply(ask, "HTTP/1.1 200 OK\r\nCache-Control: max-age=300\r\nContent-Length: %zu\r\n\r\n", len);
+    return reply_bytes(ask, random_body, len);
+}
+
+static unsigned number_of(int host, const char *name)
+{
+    return fleet_number(&fleet.host[host], name);
+}
+
+static unsigned number(const char *name)
+{
+    return number_of(0, name);
+}
+
+static bool is_in_use(void)
+{
+    return fleet_says(&fleet.host[0], "cache     in use");
+}
+
+/* So many URLs that are new, one after the other; ms of the slowest. */
+static uint64_t ask_new(unsigned n, const char *kind)
+{
+    static unsigned next;
+    uint64_t slowest = 0;
+    for (unsigned i = 0; i < n; i++) {
+        char path[32];
+        struct message m;
+        const uint64_t began = mono_ms();
+        snprintf(path, sizeof path, "/%s/%u", kind, next++);
+        assert_int_equal(fleet_get(&fleet.host[0], path, "", &m), 200);
+        message_free(&m);
+        slowest = mono_ms() - began > slowest ? mono_ms() - began : slowest;
+    }
+    return slowest;
+}
+
+static void be_well(void)
+{
+    relay_delay(relay, 0);
+    relay_hold(relay, false);
+    relay_refuse(relay, false);
+    wait_until(is_in_use(), 20000);
+}
+
+static void costs_one(void (*ail)(void))
+{
+    be_well();
+    const unsigned late = number("late");
+    ail();
+    assert_true(ask_new(30, "a") >= 20); /* what is built in */
+    assert_int_equal(number("late") - late, 1);
+    assert_false(is_in_use());
+}
+
+static void slow(void)
+{
+    relay_delay(relay, 30);
+}
+
+static void hang(void)
+{
+    relay_hold(relay, true);
+}
+
+static void a_slow_store_costs_one_request_its_timeout(void **state)
+{
+    (void)state;
+    costs_one(slow);
+    const unsigned late = number("late");
+    for (const uint64_t until = mono_ms() + 1500; mono_ms() < until;)
+        ask_new(5, "a"); /* renewals of the lease go on, too late */
+    assert_int_equal(number("late"), late);
+    assert_true(fleet_says(&fleet.host[0], "state     member"));
+    assert_true(fleet_says(&fleet.host[0], "cache     left out"));
+}
+
+static void a_store_that_hangs_costs_the_same(void **state)
+{
+    (void)state;
+    costs_one(hang);
+    const unsigned late = number("late");
+    wait_until(!fleet_says(&fleet.host[0], "state     member"), 10000); /* it is left */
+    ask_new(10, "a");
+    assert_int_equal(number("late"), late);
+}
+
+static void a_store_that_is_away_costs_nothing(void **state)
+{
+    (void)state;
+    be_well();
+    relay_refuse(relay, true);
+    wait_until(!fleet_says(&fleet.host[0], "state     member"), 10000);
+    const unsigned late = number("late");
+    ask_new(10, "a");
+    assert_int_equal(number("late"), late);
+}
+
+/* ---- what it is given ---- */
+
+static void bodies_up_to_the_limit_are_given(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"/long", "/long-open", "/longer", "/longer-open", "/short"};
+    const unsigned puts = number_of(1, "puts");
+    for (int i = 0; i < 5; i++) {
+        struct message m;
+        assert_int_equal(fleet_get(&fleet.host[1], paths[i], "", &m), 200);
+        message_free(&m);
+        if (i < 2)
+            wait_until(number_of(1, "puts") == puts + (unsigned)i + 1, 5000);
+    }
+    wait_until(number_of(1, "puts") == puts + 3, 5000); /* what came before has been seen */
+    for (int i = 0; i < 2; i++) {
+        struct message m;
+        assert_int_equal(fleet_get(&fleet.host[2], paths[i], "", &m), 200);
+        assert_non_null(strstr(field_of(&m, "Cache-Status"), "detail=fleet"));
+        assert_int_equal(m.body_len, LONG_BODY);
+        assert_memory_equal(m.body, random_body, LONG_BODY);
+        message_free(&m);
+    }
+    assert_int_equal(number_of(1, "puts"), puts + 3);
+}
+
+static pid_t control_of(struct house *h)
+{
+    pid_t pid[8];
+    assert_int_equal(house_children(h, "polderd: control", pid, 8), 1);
+    return pid[0];
+}
+
+/* The backend's answers come while the store has stopped to read. */
+static void what_the_store_does_not_take_is_not_kept(void **state)
+{
+    (void)state;
+    enum { N = 60 };
+    int fd[N];
+    const pid_t control = control_of(&fleet.host[1]);
+    const unsigned misses = number_of(1, "misses"), left_out = number_of(1, "left out");
+    for (int i = 0; i < N; i++) {
+        fd[i] = client_connect(fleet.host[1].port);
+        client_send(fd[i], "GET /long-held-%d HTTP/1.1\r\nHost: example.org\r\n\r\n", i);
+    }
+    wait_until(number_of(1, "misses") == misses + N, 10000); /* all have been told to fetch */
+    const long before = resident_kib(control);
+    kill(fleet.redis.pid, SIGSTOP);
+    for (int i = 0; i < N; i++) {
+        struct message m;
+        atomic_store(&released, i + 1);
+        client_read(fd[i], &m, false); /* clients wait for no store */
+        assert_int_equal(m.status, 200);
+        assert_int_equal(m.body_len, LONG_BODY);
+        message_free(&m);
+        close(fd[i]);
+    }
+    const long after = resident_kib(control);
+    kill(fleet.redis.pid, SIGCONT);
+    if (!harness_sanitized())
+        assert_true(after < before + 8 * 1024);
+    assert_true(number_of(1, "left out") > left_out);
+    assert_int_equal(control_of(&fleet.host[1]), control);
+}
+
+static int set_up(void **state)
+{
+    harness_set_up(state);
+    fleet = (struct fleet){.sharing = "shared = true shared_timeout = 10s",
+                           .port = backend_port(backend)};
+    redis_start(&fleet.redis);
+    relay = relay_start(fleet.redis.sock);
+    snprintf(store, sizeof store, "redis://127.0.0.1:%u", relay_port(relay));
+    fleet_start_host(&fleet, 1, FLEET_SECRET);
+    fleet_start_host(&fleet, 2, FLEET_SECRET);
+    fleet.store = store; /* the first host alone, and as patient as it is by default */
+    fleet.sharing = "shared = true";
+    fleet_start_host(&fleet, 0, FLEET_SECRET);
+    for (size_t i = 0; i < sizeof random_body; i++)
+        random_body[i] = (char)(rand() | 1);
+    for (int i = 1; i < FLEET_HOSTS; i++)
+        wait_until(fleet_says(&fleet.host[i], "cache     in use"), 20000);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    relay_refuse(relay, true);
+    fleet_stop(&fleet);
+    relay_stop(relay);
+    return harness_tear_down(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest stories[] = {
+        cmocka_unit_test(a_slow_store_costs_one_request_its_timeout),
+        cmocka_unit_test(a_store_that_hangs_costs_the_same),
+        cmocka_unit_test(a_store_that_is_away_costs_nothing),
+        cmocka_unit_test(bodies_up_to_the_limit_are_given),
+        cmocka_unit_test(what_the_store_does_not_take_is_not_kept),
+    };
+    harness_share(&backend, answers);
+    return cmocka_run_group_tests(stories, set_up, tear_down);
+}
