@@ -41,7 +41,7 @@ struct fleet_page {
     _Alignas(64) _Atomic uint64_t until_ms; /* mono; 0: there is no lease */
     _Alignas(64) _Atomic uint64_t applied;  /* number of the last entry that is marked here */
     _Atomic uint64_t epoch;                 /* 0: none yet */
-    _Atomic uint64_t recalled; /* entries up to this one are older than all that is stored here */
+    _Atomic uint64_t remembered; /* entries up to this one are older than all that is stored here */
     _Atomic uint64_t unsent;   /* 1: there may be invalidations of this host that no other knows */
     _Atomic uint64_t overflow; /* 1: a worker had no room in its ring */
     _Atomic uint64_t instance; /* random; of this page and boot: tells hosts of one name apart */

@@ -32,7 +32,7 @@ void fleet_page_open(struct fleet_page *page, bool reused, uint64_t file)
         atomic_store(&page->applied, 0);
         atomic_store(&page->unsent, reused);
         atomic_store(&page->marks_from, 0);
-        atomic_store(&page->recalled, 0);
+        atomic_store(&page->remembered, 0);
         memset(page->cause, 0, sizeof page->cause);
         if (reused)
             shm_boot_id(page->header.boot_id);

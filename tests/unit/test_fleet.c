@@ -111,7 +111,7 @@ static void say(void *arg, const char *what)
     (void)arg, (void)what;
 }
 
-static void recall(void *arg, const struct fleet_entry *e)
+static void remember(void *arg, const struct fleet_entry *e)
 {
     (void)arg;
     (void)e;
@@ -135,7 +135,7 @@ static void note(void *arg, unsigned worker, const struct ring_record *head, con
 /* An earlier control has left behind what no other host knows. */
 static int begin(void **state)
 {
-    static const struct fleet_ops ops = {apply, recall, say, changed, say, note, say, renewed};
+    static const struct fleet_ops ops = {apply, remember, say, changed, say, note, say, renewed};
     (void)state;
     shared.fleet = calloc(1, sizeof *shared.fleet);
     shared.fleet_rings = calloc(PROC_WORKER_SLOTS, ring_size());

@@ -22,7 +22,7 @@ struct fleet_ops {
     /* Marks an entry of another host; returns its number of inval.h, 0: it has none. */
     uint64_t (*apply)(void *arg, const struct fleet_entry *e);
     /* The same where all that is stored here is younger: what other hosts have shared is not. */
-    void (*recall)(void *arg, const struct fleet_entry *e);
+    void (*remember)(void *arg, const struct fleet_entry *e);
     /* Invalidations may have been missed: invalidates everything. */
     void (*apply_all)(void *arg, const char *why);
     /* connected, or not and why. */

@@ -16,7 +16,7 @@ void fleet_log_note_strange(struct fleet_log *l, const char *what)
     l->base->ops->strange(l->base->arg, what);
 }
 
-void fleet_log_forget(struct fleet_log *l, uint64_t epoch, uint64_t applied, uint64_t recalled,
+void fleet_log_forget(struct fleet_log *l, uint64_t epoch, uint64_t applied, uint64_t remembered,
                       const char *why)
 {
     struct fleet_page *page = l->base->page;
@@ -25,7 +25,7 @@ void fleet_log_forget(struct fleet_log *l, uint64_t epoch, uint64_t applied, uin
     atomic_store(&page->until_ms, 0); /* before anything else is known to be newer */
     l->base->ops->apply_all(l->base->arg, why);
     fleet_marks_begin(page, applied);
-    atomic_store(&page->recalled, recalled);
+    atomic_store(&page->remembered, remembered);
     atomic_store(&page->applied, applied);
     atomic_store(&page->epoch, epoch);
 }
@@ -51,8 +51,8 @@ static void take_bytes(struct fleet_log *l, uint64_t id, const uint8_t *bytes, s
         *before = e.before < *before ? e.before : *before;
         return;
     }
-    if (id <= atomic_load(&l->base->page->recalled)) {
-        l->base->ops->recall(l->base->arg, &e);
+    if (id <= atomic_load(&l->base->page->remembered)) {
+        l->base->ops->remember(l->base->arg, &e);
         return;
     }
     l->received++;
@@ -88,7 +88,7 @@ static bool take_entry(struct fleet_log *l, const redisReply *r)
                    &before);
     }
     if (id != fleet_base_applied(l->base) + 1)
-        fleet_log_forget(l, fleet_base_epoch(l->base), id, atomic_load(&l->base->page->recalled),
+        fleet_log_forget(l, fleet_base_epoch(l->base), id, atomic_load(&l->base->page->remembered),
                          "entries of the log are missing");
     else
         move_on(l, id, before);

@@ -30,9 +30,9 @@ void fleet_log_follow(struct fleet_log *l);
 /* The link is down. */
 void fleet_log_stop(struct fleet_log *l);
 /* What was remembered of the log is worth nothing: everything is invalidated, and it is followed from
- * there on. Entries up to `recalled` were there before: they are marked for what other hosts have
+ * there on. Entries up to `remembered` were there before: they are marked for what other hosts have
  * shared. */
-void fleet_log_forget(struct fleet_log *l, uint64_t epoch, uint64_t applied, uint64_t recalled,
+void fleet_log_forget(struct fleet_log *l, uint64_t epoch, uint64_t applied, uint64_t remembered,
                       const char *why);
 /* Something in the store is not this fleet's. */
 void fleet_log_note_strange(struct fleet_log *l, const char *what);

@@ -3,7 +3,7 @@
 #include "daemons/control/model/fleet_member.h"
 #include "daemons/control/control.h"
 #include "daemons/control/model/events.h"
-#include "daemons/control/model/fleet_recall.h"
+#include "daemons/control/model/fleet_remember.h"
 #include "daemons/control/model/fleet_share.h"
 #include "daemons/control/model/fleet_limits.h"
 #include "daemons/control/model/fleet_watch.h"
@@ -147,9 +147,9 @@ static uint64_t apply(void *arg, const struct fleet_entry *e)
     return in.seq;
 }
 
-static void recall(void *arg, const struct fleet_entry *e)
+static void remember(void *arg, const struct fleet_entry *e)
 {
-    fleet_recall(((const struct fleet_member *)arg)->control, e);
+    fleet_remember(((const struct fleet_member *)arg)->control, e);
 }
 
 /* ---- conditions ---- */
@@ -240,7 +240,7 @@ static void renewed(void *arg, uint64_t took_ms)
         fleet_share_renewed(m->share, took_ms);
 }
 
-static const struct fleet_ops ops = {apply,   recall,    apply_all, changed,
+static const struct fleet_ops ops = {apply,   remember,  apply_all, changed,
                                      strange, take_note, stored,    renewed};
 
 void fleet_member_free(struct control *c)

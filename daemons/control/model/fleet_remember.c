@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* fleet_recall: see fleet_recall.h. */
-#include "daemons/control/model/fleet_recall.h"
+/* fleet_remember: see fleet_remember.h. */
+#include "daemons/control/model/fleet_remember.h"
 #include "daemons/control/control.h"
 #include "daemons/control/model/invalidation.h"
 #include "polder/cache.h"
@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-static void recall_group(struct inval_page *page, const struct fleet_entry *e)
+static void remember_group(struct inval_page *page, const struct fleet_entry *e)
 {
     const char *newline = memchr(e->text, '\n', e->len);
     if (!newline)
@@ -18,7 +18,7 @@ static void recall_group(struct inval_page *page, const struct fleet_entry *e)
     inval_mark_group(page, inval_origin(page, e->text, len), newline + 1, e->len - len - 1);
 }
 
-static void recall_url(struct inval_page *page, const struct fleet_entry *e)
+static void remember_url(struct inval_page *page, const struct fleet_entry *e)
 {
     if (e->text[0] == '/')
         inval_mark_path(page, e->text, e->len, e->soft);
@@ -29,7 +29,7 @@ static void recall_url(struct inval_page *page, const struct fleet_entry *e)
 }
 
 /* The keeper retires the ban. */
-static void recall_prefix(struct control *c, const struct fleet_entry *e)
+static void remember_prefix(struct control *c, const struct fleet_entry *e)
 {
     struct invalidation in = {.soft = e->soft, .len = (int)e->len};
     memcpy(in.text, e->text, e->len);
@@ -37,7 +37,7 @@ static void recall_prefix(struct control *c, const struct fleet_entry *e)
         inval_mark_all(c->shared->inval, e->soft);
 }
 
-void fleet_recall(struct control *c, const struct fleet_entry *e)
+void fleet_remember(struct control *c, const struct fleet_entry *e)
 {
     struct inval_page *page = c->shared->inval;
     const struct invalidation *in = NULL;
@@ -45,13 +45,13 @@ void fleet_recall(struct control *c, const struct fleet_entry *e)
     if (e->kind == FLEET_TEXT)
         return;
     if (e->kind == FLEET_GROUP)
-        recall_group(page, e);
+        remember_group(page, e);
     else if (!fits || e->kind == FLEET_ALL)
         inval_mark_all(page, e->soft);
     else if (e->kind == FLEET_TAG)
         inval_mark_tag(page, e->text, e->len, e->soft);
     else if (e->kind == FLEET_PREFIX)
-        recall_prefix(c, e);
+        remember_prefix(c, e);
     else
-        recall_url(page, e);
+        remember_url(page, e);
 }
