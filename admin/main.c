@@ -175,16 +175,43 @@ static int show_upgrade(const struct options *o, const struct ctl_answer *answer
     return CTL_FAILED;
 }
 
-/* False: it has failed. With --json the table of what has happened is polderd's alone. */
-static bool upgrade_websockets(const struct options *o, int used)
+/* Both daemons in one object; what has failed is also told as without --json. */
+static int show_upgrades(int status, const struct ctl_answer *answer,
+                         const struct ws_upgrade *websockets)
 {
-    struct ws_upgrade u;
-    ws_upgrade(o->socket, !has_word(o, used, "--no-wait"), &u);
+    const struct options plain = {.json = false};
+    if (!upgrade_print_json(stdout, status, answer, websockets))
+        return CTL_FAILED;
+    if (websockets->result == WS_UPGRADE_FAILED)
+        fprintf(stderr, "polderctl: the upgrade of polder-supervisor has failed: %s\n",
+                websockets->why);
+    if (status)
+        fprintf(stderr, "polderctl: %s\n", answer->why);
+    else if (answer->error->type != MSGPACK_OBJECT_NIL || upgrade_failed(answer))
+        status = upgrade_failed(answer) ? show_upgrade(&plain, answer) : ctl_show_error(answer);
+    return status;
+}
+
+static int run_upgrade(const struct options *o, int used, const struct rpc_out *params)
+{
+    struct ws_upgrade websockets;
+    struct ctl_answer answer;
+    enum rpc_method method = RPC_METHOD_UPGRADE;
+    ws_upgrade(o->socket, !has_word(o, used, "--no-wait"), &websockets);
     if (!o->json)
-        ws_upgrade_show(&u);
-    else if (u.result == WS_UPGRADE_FAILED)
-        fprintf(stderr, "polderctl: the upgrade of polder-supervisor has failed: %s\n", u.why);
-    return u.result != WS_UPGRADE_FAILED;
+        ws_upgrade_show(&websockets);
+    const unsigned begin_ms = o->timeout_ms ? timeout_of(o, method) : TIMEOUT_MS;
+    int status = ctl_call(o->socket, method, params, begin_ms, &answer);
+    if (!status)
+        status = follow_upgrade(o, &method, used, &answer);
+    if (o->json)
+        status = show_upgrades(status, &answer, &websockets);
+    else if (status)
+        fprintf(stderr, "polderctl: %s\n", answer.why);
+    else
+        status = show_upgrade(o, &answer);
+    ctl_answer_free(&answer);
+    return status == CTL_DONE && websockets.result == WS_UPGRADE_FAILED ? CTL_FAILED : status;
 }
 
 static int call(const struct options *o, enum rpc_method method, int used)
@@ -209,12 +236,15 @@ static int call(const struct options *o, enum rpc_method method, int used)
         rpc_out_fini(&params);
         return CTL_FAILED;
     }
-    const bool upgrades = method == RPC_METHOD_UPGRADE && !has_word(o, used, "--state");
-    const bool websockets = !upgrades || upgrade_websockets(o, used);
+    if (method == RPC_METHOD_UPGRADE && !has_word(o, used, "--state")) {
+        const int code = run_upgrade(o, used, &params);
+        rpc_out_fini(&params);
+        return code;
+    }
     int status = ctl_call(o->socket, method, &params, timeout_of(o, method), &answer);
     if (!status && method == RPC_METHOD_LIMIT_TRY)
         status = follow_try(o, &answer);
-    if (!status && (method == RPC_METHOD_RELOAD || method == RPC_METHOD_UPGRADE))
+    if (!status && method == RPC_METHOD_RELOAD)
         status = follow_upgrade(o, &method, used, &answer);
     if (status)
         fprintf(stderr, "polderctl: %s\n", answer.why);
@@ -222,8 +252,6 @@ static int call(const struct options *o, enum rpc_method method, int used)
         status = show_upgrade(o, &answer);
     else
         status = show(o, method, &answer);
-    if (status == CTL_DONE && !websockets)
-        status = CTL_FAILED;
     if (status == CTL_DONE && method == RPC_METHOD_CACHE_WARM && some_are_cold(answer.result))
         status = CTL_FAILED;
     ctl_answer_free(&answer);

@@ -100,12 +100,17 @@ bool smoke_passes(const struct ctl_smoke *smoke, const struct rpc_out *params);
 /* ---- upgrade.c ---- */
 /* Whether that answer says that an upgrade has begun, and which. */
 bool upgrade_begun(const struct ctl_answer *answer, uint64_t *number);
-/* Waits until it is over, however often the daemon cannot be reached meanwhile; answer: its state.
- * As ctl_call(). */
+/* Waits until it is over, although the daemon cannot be reached for moments meanwhile; answer: its
+ * state. As ctl_call(); CTL_FAILED too where another daemon answers than the one that had begun. */
 int upgrade_follow(const char *socket, uint64_t number, unsigned timeout_ms,
                    struct ctl_answer *answer);
 /* Whether that state says that the last one has failed. */
 bool upgrade_failed(const struct ctl_answer *answer);
+
+struct ws_upgrade;
+/* How both went, as one object; status: of the calls that brought answer. */
+bool upgrade_print_json(FILE *to, int status, const struct ctl_answer *answer,
+                        const struct ws_upgrade *websockets);
 
 /* ---- ws_upgrade.c ---- */
 enum ws_upgraded {
@@ -121,6 +126,7 @@ struct ws_upgrade {
 };
 void ws_upgrade(const char *socket, bool wait, struct ws_upgrade *u);
 void ws_upgrade_show(const struct ws_upgrade *u);
+void ws_upgrade_put(const struct ws_upgrade *u, struct rpc_out *o, const char *key);
 
 /* ---- tables/print.c, json.c ---- */
 void table_print(FILE *to, enum rpc_method method, const msgpack_object *result);

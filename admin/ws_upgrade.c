@@ -8,13 +8,14 @@
 #include <string.h>
 #include <time.h>
 
-#define LOOK_MS  50
-#define CALL_MS  12000 /* the proof takes 6 s at most */
-#define UNTIL_MS 30000 /* both of its processes */
+#define LOOK_MS   50
+#define CALL_MS   12000 /* the proof takes 6 s at most */
+#define UNTIL_MS  30000 /* both of its processes */
+#define SILENT_MS 10000
 
 struct stats {
     char version[32], custodian[32], error[512];
-    uint64_t upgrades, failed;
+    uint64_t pid, upgrades, failed;
     bool pending, differs;
 };
 
@@ -52,6 +53,7 @@ static bool ask(const char *socket, struct stats *s, char *why, size_t size)
         read_text(answer.result, "version", s->version, sizeof s->version);
         read_text(answer.result, "custodian", s->custodian, sizeof s->custodian);
         read_text(answer.result, "upgradeError", s->error, sizeof s->error);
+        rpc_in_u64(answer.result, "pid", UINT64_MAX, &s->pid);
         rpc_in_u64(answer.result, "upgrades", UINT64_MAX, &s->upgrades);
         rpc_in_u64(answer.result, "upgradesFailed", UINT64_MAX, &s->failed);
         s->pending = rpc_in_flag(answer.result, "custodianPending");
@@ -85,11 +87,23 @@ static bool begin(const char *socket, struct ws_upgrade *u)
 static enum ws_upgraded follow(const char *socket, const struct stats *before, struct ws_upgrade *u)
 {
     const struct timespec pause = {0, LOOK_MS * 1000000};
-    const uint64_t until_ms = clock_mono_ms() + UNTIL_MS;
+    uint64_t answered_ms = clock_mono_ms();
+    const uint64_t until_ms = answered_ms + UNTIL_MS;
     struct stats now;
     do {
         nanosleep(&pause, NULL);
-        if (!ask(socket, &now, u->why, sizeof u->why) || now.pending)
+        if (!ask(socket, &now, u->why, sizeof u->why)) {
+            if (clock_mono_ms() >= answered_ms + SILENT_MS)
+                return WS_UPGRADE_FAILED; /* with why */
+            continue;
+        }
+        answered_ms = clock_mono_ms();
+        if (now.pid != before->pid) { /* an upgrade keeps it */
+            snprintf(u->why, sizeof u->why, "it has died on the way, and %s was started",
+                     now.version);
+            return WS_UPGRADE_FAILED;
+        }
+        if (now.pending)
             continue;
         const bool replaced = now.upgrades != before->upgrades;
         if (replaced && !now.failed)
@@ -140,4 +154,19 @@ void ws_upgrade_show(const struct ws_upgrade *u)
         break;
     }
     fflush(stdout);
+}
+
+void ws_upgrade_put(const struct ws_upgrade *u, struct rpc_out *o, const char *key)
+{
+    static const char *const results[] = {[WS_UPGRADE_NONE] = "none",
+                                          [WS_UPGRADE_SAME] = "same",
+                                          [WS_UPGRADE_BEGUN] = "asked",
+                                          [WS_UPGRADED] = "ok",
+                                          [WS_UPGRADE_FAILED] = "failed"};
+    rpc_out_map(o, key);
+    rpc_out_str(o, "upgrade", results[u->result]);
+    rpc_out_str(o, "from", u->from);
+    rpc_out_str(o, "to", u->to);
+    rpc_out_str(o, "message", u->why);
+    rpc_out_end(o);
 }

@@ -582,6 +582,51 @@ static void a_master_that_is_killed_on_the_way_is_started_again(void **state)
     house_remove(&h);
 }
 
+/* polderctl upgrade in the background; what it prints comes at the end. */
+static FILE *upgrade_begin(struct house *h, const char *options)
+{
+    char command[400];
+    const unsigned before = house_times_logged(h, "proves that it could");
+    snprintf(command, sizeof command, "%s -s %s %s upgrade 2>&1", built("polderctl"), h->sock,
+             options);
+    FILE *p = popen(command, "re");
+    assert_non_null(p);
+    wait_until(house_times_logged(h, "proves that it could") > before, 20000);
+    return p;
+}
+
+static void upgrade_ends(FILE *p, int status, const char *why)
+{
+    char text[4096];
+    text[fread(text, 1, sizeof text - 1, p)] = 0;
+    const int code = pclose(p);
+    if (!WIFEXITED(code) || WEXITSTATUS(code) != status || !strstr(text, why))
+        fail_msg("status %x, \"%s\" is not in: %s", (unsigned)code, why, text);
+}
+
+/* Neither ends by itself: the answer never comes. */
+static void polderctl_says_that_polderd_has_died_on_the_way(void **state)
+{
+    (void)state;
+    struct house h;
+    install(NULL, RELEASE_WHOLE);
+    start(&h, 1);
+    install(NULL, RELEASE_HANGS);
+    FILE *p = upgrade_begin(&h, "");
+    install(NULL, RELEASE_WHOLE);
+    house_kill(&h);
+    house_run(&h);
+    upgrade_ends(p, 1, "polderd was started anew before the upgrade was over");
+    install(NULL, RELEASE_HANGS);
+    p = upgrade_begin(&h, "--json -t 2s"); /* 10 s without it */
+    house_kill(&h);
+    upgrade_ends(p, 3, "polderd has not answered for 2 s on the way of the upgrade");
+    install(NULL, RELEASE_WHOLE);
+    house_run(&h);
+    upgrade(&h, NULL);
+    house_remove(&h);
+}
+
 /* ---- by hand ---- */
 
 /* What the program says of that block, as one that would take over. */
@@ -681,6 +726,7 @@ int main(void)
         cmocka_unit_test(a_file_that_turns_bad_after_the_proof_ends_nothing),
         cmocka_unit_test(shared_memory_of_another_layout_is_made_anew),
         cmocka_unit_test(a_master_that_is_killed_on_the_way_is_started_again),
+        cmocka_unit_test(polderctl_says_that_polderd_has_died_on_the_way),
         cmocka_unit_test(a_block_that_is_none_is_refused),
     };
     harness_share(&backend, answers);

@@ -553,11 +553,22 @@ static void polderctl_upgrades_both(void **state)
     if (!strstr(out, text) || !strstr(out, "Exec format error"))
         fail_msg("not said: %s: %s", text, out);
     assert_int_equal(ctl(&h, &out, "ws upgrade"), 1);
+    assert_int_equal(ctl(&h, &out, "upgrade --json"), 1);
+    const char *supervisor = strstr(out, "\"supervisor\": {");
+    assert_true(strstr(out, "\"upgrade\": \"ok\"") < supervisor); /* polderd's own */
+    assert_non_null(strstr(supervisor, "\"upgrade\": \"failed\""));
+    assert_non_null(strstr(supervisor, "Exec format error"));
     release_install(&release, "polder-supervisor", NULL, RELEASE_WHOLE);
     assert_int_equal(ctl(&h, &out, "upgrade --no-wait"), 0);
     assert_non_null(strstr(out, "polder-supervisor  asked"));
     wait_until(upgrades(&h) == 2, 20000);
     assert_int_equal(supervisor_of(&h), pid);
+    wait_until(ctl(&h, &out, "--json ws stats") == 0 &&
+                   strstr(out, "\"programDiffers\": false"), /* its custodian too */
+               20000);
+    assert_int_equal(ctl(&h, &out, "--json upgrade"), 0);
+    if (!strstr(strstr(out, "\"supervisor\": {"), "\"upgrade\": \"same\""))
+        fail_msg("not said: same: %s", out);
     say(fd, "{}");
     assert_true(read_frame(fd, &frame));
     close(fd);

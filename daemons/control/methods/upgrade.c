@@ -26,6 +26,7 @@ static void state_show(const struct control *c, struct rpc_reply *reply)
     rpc_out_str(o, "version", POLDER_VERSION);
     rpc_out_str(o, "message", message);
     rpc_out_u64(o, "number", done);
+    rpc_out_u64(o, "begun", atomic_load(&proc->upgrade_requested));
     rpc_out_end(o);
     rpc_reply_send(reply);
 }
