@@ -4,7 +4,9 @@
 #include "demo.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static struct house h;
 
@@ -85,6 +87,71 @@ static void two_users_get_each_their_own(void **state)
     assert_non_null(strstr(as("bob", "", "/api/me"), "bob"));
 }
 
+/* ---- make run FLEET=3 ---- */
+
+static int set_up_fleet(void **state)
+{
+    setenv("FLEET", "3", 1);
+    return set_up(state);
+}
+
+static int tear_down_fleet(void **state)
+{
+    char sock[160];
+    const unsigned ports[] = {h.port, h.port + 10, h.port + 20};
+    (void)state;
+    snprintf(sock, sizeof sock, "%s/redis.sock", h.dir);
+    assert_int_equal(access(sock, F_OK), 0);
+    demo_stop(&h);
+    assert_int_not_equal(access(sock, F_OK), 0); /* Redis has ended, too */
+    for (unsigned i = 0; i < 3; i++)
+        assert_string_equal(shell("curl -s -o /dev/null http://127.0.0.1:%u/ || echo $?", ports[i]),
+                            "7\n");
+    return 0;
+}
+
+/* The lines of README.md. */
+static void what_the_first_host_invalidates_the_second_has_forgotten(void **state)
+{
+    (void)state;
+    const char *out;
+    const char again[] = "curl -si http://127.0.0.1:%u/api/items/1 | grep -i ^cache-status";
+    wait_until(ctl(&h, &out, "fleet") == 0 && strstr(out, "host3") && strstr(out, "host2") &&
+                   !strstr(out, "cut off"),
+               10000);
+    shell(again, h.port + 10);
+    assert_non_null(strstr(shell(again, h.port + 10), "; hit"));
+    assert_int_equal(ctl(&h, &out, "cache invalidate /api/items/1"), 0);
+    assert_non_null(strstr(out, "hosts        2"));
+    assert_non_null(strstr(shell(again, h.port + 10), "fwd="));
+}
+
+static void what_is_no_number_of_hosts_is_refused(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"x", "0", "10", "3x", " "};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_non_null(strstr(shell("FLEET='%s' tests/demo/run '%s' 2>&1", wrong[i],
+                                     getenv("POLDER_BUILD") ? getenv("POLDER_BUILD") : "build"),
+                               "expected 1 to 9 hosts"));
+}
+
+static void a_second_run_in_its_place_says_so(void **state)
+{
+    (void)state;
+    const char *build = getenv("POLDER_BUILD") ? getenv("POLDER_BUILD") : "build", *out;
+    assert_non_null(
+        strstr(shell("tests/demo/run '%s' 2>&1", build), "another program listens on port"));
+    int tries = 0;
+    do /* a port may be another's */
+        out = shell("BACKEND_PORT=%u PORT=%u OPS_PORT=%u tests/demo/run '%s' 2>&1", free_port(),
+                    free_port(), free_port(), build);
+    while (strstr(out, "another program listens on port") && ++tries < 5);
+    assert_non_null(strstr(out, "another run has its Redis at"));
+    assert_int_equal(ctl(&h, &out, "fleet"), 0); /* which does no harm to the first one */
+    assert_null(strstr(out, "cut off"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -92,5 +159,11 @@ int main(void)
         cmocka_unit_test(reads_are_hits_and_a_post_cleans_up),
         cmocka_unit_test(two_users_get_each_their_own),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    const struct CMUnitTest of_fleets[] = {
+        cmocka_unit_test(what_the_first_host_invalidates_the_second_has_forgotten),
+        cmocka_unit_test(what_is_no_number_of_hosts_is_refused),
+        cmocka_unit_test(a_second_run_in_its_place_says_so),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down) ||
+           cmocka_run_group_tests(of_fleets, set_up_fleet, tear_down_fleet);
 }
