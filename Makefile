@@ -33,7 +33,7 @@ LDLIBS   := -lev -lhiredis -llmdb -lmsgpackc -lconfuse -ljansson -lnettle -lxxha
 DEBS_BUILD := gcc make pkg-config libc6-dev libev-dev libhiredis-dev liblmdb-dev libmsgpack-dev libcmocka-dev node-llhttp \
               libconfuse-dev libjansson-dev nettle-dev libxxhash-dev libsystemd-dev libseccomp-dev libc-ares-dev zlib1g-dev libbrotli-dev libzstd-dev
 DEBS_RUN   := curl python3 python3-fastapi uvicorn python3-uvloop python3-httptools python3-websockets
-DEBS_TEST  := curl redis-tools iproute2 libwslay-dev python3-msgpack chromium
+DEBS_TEST  := curl redis-tools iproute2 stunnel4 libwslay-dev python3-msgpack chromium
 TOOLS      := $(CURDIR)/build/tools
 export PATH := $(PATH):$(TOOLS)/usr/bin
 
@@ -258,6 +258,7 @@ install: $(if $(shell command -v $(firstword $(CC)) 2>/dev/null),bins,built) ## 
 	install -m 644 admin/monitoring/* $(to)/$(doc)/monitoring
 	install -m 644 systemd/drop-ins/* $(to)/$(doc)/drop-ins
 	install -m 755 admin/examples/* $(to)/$(doc)/examples
+	chmod 644 $(to)/$(doc)/examples/*.conf
 	for f in $(man_pages); do install -m 644 admin/man/$${f##*/} $(to)/$$f || exit 1; done
 	for f in $(units); do $(place) systemd/$${f##*/} > $(to)/$$f || exit 1; done
 	install -m 644 systemd/polder.sysusers $(to)/lib/sysusers.d/polder.conf
