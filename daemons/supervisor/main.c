@@ -507,7 +507,7 @@ static int run_under_custodian(struct supervisor *s)
     if (intake_take_passed(s, &s->restart.box))
         return 1;
     static struct custodian *c; /* lives as long as the process */
-    c = custodian_new(s->may_hold < CUSTODIAN_SLOTS ? s->may_hold : CUSTODIAN_SLOTS);
+    c = custodian_new();
     if (!c)
         return run(s, NULL, false);
     c->restart.box = s->restart.box;

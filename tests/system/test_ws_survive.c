@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Stories of WebSockets whose working process is killed while one of their sides is going. */
 #include "backend.h"
+#include "daemons/supervisor/survive/segment.h"
 #include "ws_client.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -185,12 +189,105 @@ static void what_waits_is_kept_behind_an_upgrade(void **state)
     rig_end(&r);
 }
 
+/* The memory that the custodian holds. */
+static struct segment *segment_of(pid_t custodian)
+{
+    char path[300], target[64];
+    struct segment *g = MAP_FAILED;
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)custodian);
+    DIR *d = opendir(path);
+    assert_non_null(d);
+    for (struct dirent *e; g == MAP_FAILED && (e = readdir(d));) {
+        snprintf(path, sizeof path, "/proc/%d/fd/%s", (int)custodian, e->d_name);
+        const ssize_t n = readlink(path, target, sizeof target - 1);
+        target[n > 0 ? n : 0] = 0;
+        const int fd = strstr(target, "polder-websockets") ? open(path, O_RDWR) : -1;
+        if (fd >= 0)
+            g = mmap(NULL, SEGMENT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        close(fd);
+    }
+    closedir(d);
+    assert_true(g != MAP_FAILED);
+    return g;
+}
+
+#define BROKEN 6
+
+/* In the slots of all but the first client and the last one. */
+static void break_slots(struct segment *g)
+{
+    assert_true(segment_used(g) >= BROKEN + 2);
+    for (uint32_t i = 1; i <= BROKEN; i++) {
+        struct slot *slot = segment_slot(g, i);
+        struct point *p = &slot->point[atomic_load(&slot->current) & 1];
+        switch (i) {
+        case 1:
+            atomic_store(&slot->current, 77);
+            break;
+        case 2:
+            p->leg[0].direct_len = p->leg[0].chain_len = UINT32_MAX;
+            p->leg[0].written_at += 100000;
+            break;
+        case 3:
+            p->leg[1].stash_len = 20;
+            p->leg[1].stash_block = UINT32_MAX - 1;
+            break;
+        case 4:
+            p->state = 200;
+            break;
+        case 5:
+            memset(slot->client_id, 'x', sizeof slot->client_id);
+            break;
+        default:
+            atomic_store(&slot->phase, 99);
+        }
+    }
+    g->blocks_used = UINT32_MAX;
+    atomic_store(&g->used, 50000);
+    atomic_store(&g->missed, 1);
+}
+
+/* What a process that has gone wrong leaves ends what it is about, and nothing else. */
+static void what_was_left_is_not_believed(void **state)
+{
+    (void)state;
+    struct rig r;
+    int client[BROKEN + 2], backend[BROKEN + 2];
+    unsigned char got[6 + 2];
+    rig_start(&r);
+    for (int i = 0; i < BROKEN + 2; i++)
+        backend[i] = scripted_agree(&r.quick, &client[i], r.h.port, "/quick", "");
+    struct segment *g = segment_of(r.supervisor);
+    wait_until(segment_used(g) >= BROKEN + 2, 10000);
+    const pid_t working = working_process(r.supervisor);
+    kill(working, SIGSTOP);
+    break_slots(g);
+    kill(working, SIGKILL);
+    wait_until(house_logged(&r.h, "taken up "), 20000);
+    assert_true(house_logged(&r.h, ": 2 WebSockets go on"));
+    assert_true(house_logged(&r.h, ", 6 had ended"));
+    assert_int_equal(supervisor_of(&r.h), r.supervisor);
+    for (int i = 0; i < BROKEN + 2; i++) {
+        if (i > 0 && i <= BROKEN) {
+            assert_true(client_closed(client[i], 10000));
+        } else {
+            say(client[i], "ok");
+            assert_true(take(backend[i], got, sizeof got));
+        }
+        close(client[i]);
+        close(backend[i]);
+    }
+    munmap(g, SEGMENT_SIZE);
+    rig_end(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_client_that_has_gone_stays_gone),
         cmocka_unit_test(what_waits_is_kept_behind_an_upgrade),
         cmocka_unit_test(what_waits_for_others_is_theirs),
+        cmocka_unit_test(what_was_left_is_not_believed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,8 +6,7 @@
 static bool leg_wrong(const struct leg_record *r, bool from_client)
 {
     const struct frames *f = &r->in;
-    return f->phase > 3 || f->opcode > FRAMES_BINARY || f->utf8 > FRAMES_UTF8_MAX ||
-           f->from_client != from_client || r->stash.len >= FRAMES_CONTROL_MAX ||
+    return !frames_sound(f, from_client) || r->stash.len >= FRAMES_CONTROL_MAX ||
            (r->stash.len && f->left) || (r->expanded && !inflate_packed_sound(r->expanded)) ||
            (r->fd < 0 && (r->out.len || r->stash.len));
 }

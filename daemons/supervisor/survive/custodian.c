@@ -64,15 +64,12 @@ static bool make_room(struct kept **kept, uint32_t *n_kept, uint32_t slot)
 
 static struct kept *kept_of(struct custodian *c, uint32_t slot)
 {
-    const uint32_t next_max = c->next_segment ? c->next_segment->n_slots : CUSTODIAN_SLOTS;
-    if (c->next_fd >= 0)
-        return slot < next_max && make_room(&c->next_kept, &c->n_next_kept, slot)
-                   ? &c->next_kept[slot]
-                   : NULL;
-    if (c->blind)
+    const bool next = c->next_fd >= 0;
+    struct kept **kept = next ? &c->next_kept : &c->kept;
+    if (slot >= SEGMENT_SLOTS || (!next && c->blind) ||
+        !make_room(kept, next ? &c->n_next_kept : &c->n_kept, slot))
         return NULL;
-    return slot < c->segment->n_slots && make_room(&c->kept, &c->n_kept, slot) ? &c->kept[slot]
-                                                                               : NULL;
+    return *kept + slot;
 }
 
 /* NULL: only the child can read the one in use. */
@@ -97,7 +94,7 @@ static void let_slot(struct custodian *c, uint32_t i)
 static void let_gone(struct custodian *c)
 {
     struct segment *g = segment_of(c);
-    const uint32_t used = g ? atomic_load(&g->used) : 0;
+    const uint32_t used = g ? segment_used(g) : 0;
     for (uint32_t i = 0; i < used; i++)
         if (atomic_load(&segment_slot(g, i)->phase) == SLOT_GONE)
             let_slot(c, i);
@@ -122,9 +119,10 @@ static void keep_of_slot(struct custodian *c, uint32_t slot, unsigned leg, int f
 bool custodian_keep(struct custodian *c, uint32_t slot, const struct kept *kept)
 {
     struct kept *k = kept_of(c, slot);
-    if (k)
-        *k = *kept;
-    return k != NULL;
+    if (!k || k->fd[0] >= 0 || k->fd[1] >= 0)
+        return false;
+    *k = *kept;
+    return true;
 }
 
 static void let_all(struct kept **kept, uint32_t *n)
@@ -590,7 +588,7 @@ struct custodian *custodian_adopt(int channel)
     if (!custodian_is_there(channel))
         return NULL;
     fcntl(channel, F_SETFD, FD_CLOEXEC);
-    if (!(c->segment = segment_new_fd(CUSTODIAN_SLOTS, &fd)))
+    if (!(c->segment = segment_new_fd(&fd)))
         return NULL;
     custodian_init();
     c->channel = channel;
@@ -599,12 +597,12 @@ struct custodian *custodian_adopt(int channel)
     return c;
 }
 
-struct custodian *custodian_new(uint32_t n_slots)
+struct custodian *custodian_new(void)
 {
     struct custodian *c = &custodian;
     uint64_t interval_us;
     int fd = -1;
-    if (!(c->segment = segment_new_fd(n_slots, &fd))) {
+    if (!(c->segment = segment_new_fd(&fd))) {
         log_warning("custodian: no shared memory: %s; WebSockets will not survive this process",
                     strerror(errno));
         return NULL;

@@ -17,7 +17,6 @@
 #define CUSTODIAN_CHILD "polder-supervisor: WebSockets" /* its title */
 #define CUSTODIAN_STORE "websockets" /* what the service manager keeps over a restart */
 #define CUSTODIAN_LINKS 256
-#define CUSTODIAN_SLOTS (1u << 20) /* WebSockets that can be taken up, at most */
 
 /* What the working process says, each in one message, with descriptors where that makes sense. */
 enum note_kind {
@@ -105,7 +104,7 @@ struct custodian {
 };
 
 /* NULL: this process goes on alone; it is logged why. */
-struct custodian *custodian_new(uint32_t n_slots);
+struct custodian *custodian_new(void);
 /* In a program that has replaced the working one: is there a custodian at the other end? */
 bool custodian_is_there(int channel);
 /* Offers it another segment. NULL: there is none, or no memory. */
@@ -138,7 +137,7 @@ void custodian_restart_over(struct custodian *c);
 /* One that holds nothing; there is one in a process. */
 struct custodian *custodian_init(void);
 void custodian_let_next(struct custodian *c);
-/* False: no memory. */
+/* False: no memory, or it keeps others for that slot. */
 bool custodian_keep(struct custodian *c, uint32_t slot, const struct kept *kept);
 
 /* fd: -1: none. False: it was not taken, and is not kept. */

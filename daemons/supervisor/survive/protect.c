@@ -170,7 +170,7 @@ static struct buffer *block_make(void *arg)
     struct survivor *v = arg;
     uint32_t i;
     if (!ring_take(&v->blocks, &i)) {
-        if (v->segment->blocks_used == SEGMENT_BLOCKS)
+        if (v->segment->blocks_used >= SEGMENT_BLOCKS)
             return NULL;
         i = v->segment->blocks_used++;
     }
@@ -228,7 +228,7 @@ static struct slot *take_slot(struct survivor *v)
         }
     }
     i = atomic_load(&g->used);
-    if (i == g->n_slots)
+    if (i >= SEGMENT_SLOTS)
         return NULL;
     atomic_store(&g->used, i + 1);
     return segment_slot(g, i);
@@ -459,7 +459,7 @@ void survive_servers(struct supervisor *s, int fd)
 bool survive_begin(struct supervisor *s, struct custodian *c)
 {
     struct survivor *v = s->survivor = calloc(1, sizeof *v);
-    if (!v || !ring_init(&v->slots, c->segment->n_slots) || !ring_init(&v->blocks, SEGMENT_BLOCKS))
+    if (!v || !ring_init(&v->slots, SEGMENT_SLOTS) || !ring_init(&v->blocks, SEGMENT_BLOCKS))
         return false;
     v->custodian = c;
     v->segment = c->segment;

@@ -38,9 +38,46 @@ struct recovery {
     struct left *left; /* of WebSockets */
     uint32_t n;
     uint8_t *live; /* a bit for each block */
+    bool twice;    /* one was marked again */
     uint32_t kept, closed, ended, refused, unseen, missing;
     const char *why; /* the last of those closed */
 };
+
+/* ---- is it what a process can have left? ---- */
+
+static bool is_bool(const bool *b)
+{
+    return *(const unsigned char *)b <= 1;
+}
+
+static bool frames_are_sound(const struct frames *f, bool from_client)
+{
+    return is_bool(&f->fin) && is_bool(&f->compressed) && is_bool(&f->from_client) &&
+           is_bool(&f->rsv1_allowed) && is_bool(&f->close_seen) && is_bool(&f->started) &&
+           frames_sound(f, from_client);
+}
+
+static bool leg_is_sound(const struct point_leg *p, bool from_client, uint32_t blocks_used)
+{
+    const size_t end = sizeof((struct segment *)0)->buffer;
+    return frames_are_sound(&p->in, from_client) && is_bool(&p->fin) && is_bool(&p->closed) &&
+           p->direct_at <= end && p->direct_len <= end - p->direct_at &&
+           p->chain_len <= (uint64_t)blocks_used * SEGMENT_BLOCK &&
+           p->stash_len < FRAMES_CONTROL_MAX &&
+           (!p->stash_len || (p->stash_block < blocks_used && !p->in.left));
+}
+
+/* Nothing later looks again. */
+static bool slot_is_sound(struct segment *g, const struct slot *slot)
+{
+    const uint32_t blocks_used = segment_blocks_used(g), current = atomic_load(&slot->current);
+    const struct point *p = &slot->point[current & 1];
+    return current <= 1 && is_bool(&slot->probe) && is_bool(&slot->local) && slot->id &&
+           memchr(slot->client_id, 0, sizeof slot->client_id) && is_bool(&p->goodbye) &&
+           is_bool(&p->untold) && (p->state == SESSION_OPEN || p->state == SESSION_CLOSING) &&
+           p->end < END_REASONS && leg_is_sound(&p->leg[0], true, blocks_used) &&
+           leg_is_sound(&p->leg[1], false, blocks_used);
+}
 
 /* ---- what the kernel says ---- */
 
@@ -87,18 +124,14 @@ static void ask_kernel(const struct survivor *v, struct left *l, unsigned leg)
 
 /* ---- blocks ---- */
 
-/* The next one of a chain; base: where the process has had this memory that has made the chain. */
+/* The next one of a chain; base: where the process has had this memory that has made the chain.
+ * NULL: it leads nowhere. */
 static struct buffer *next_of(struct segment *g, uintptr_t base, const struct buffer *b)
 {
-    const uintptr_t next = (uintptr_t)STAILQ_NEXT(b, next);
-    return (struct buffer *)(void *)((char *)g + (next - base));
-}
-
-static bool is_block(const struct segment *g, const struct buffer *b)
-{
-    const size_t at = (size_t)((const char *)b - (const char *)g);
-    return b && at >= g->blocks_at && (at - g->blocks_at) % SEGMENT_BLOCK == 0 &&
-           (at - g->blocks_at) / SEGMENT_BLOCK < g->blocks_used;
+    const uintptr_t at = (uintptr_t)STAILQ_NEXT(b, next) - base - SEGMENT_BLOCKS_AT;
+    return at % SEGMENT_BLOCK || at / SEGMENT_BLOCK >= segment_blocks_used(g)
+               ? NULL
+               : segment_block(g, (uint32_t)(at / SEGMENT_BLOCK));
 }
 
 /* Calls fn with each piece of the chain of a leg; false: it is not what was committed. */
@@ -109,9 +142,9 @@ static bool each_piece(struct segment *g, const struct left *l, unsigned leg, pi
     const struct point_leg *p = &l->then.leg[leg];
     size_t left = p->chain_len, skip = p->chain_skip;
     struct buffer *b =
-        left && p->chain_block < g->blocks_used ? segment_block(g, p->chain_block) : NULL;
+        left && p->chain_block < segment_blocks_used(g) ? segment_block(g, p->chain_block) : NULL;
     while (left) {
-        if (!is_block(g, b) || b->end > SEGMENT_BLOCK - sizeof *b || skip >= b->end)
+        if (!b || b->end > SEGMENT_BLOCK - sizeof *b || skip >= b->end)
             return false;
         const size_t n = b->end - skip < left ? b->end - skip : left;
         struct buffer *next = n == left ? NULL : next_of(g, l->then.base, b);
@@ -123,26 +156,33 @@ static bool each_piece(struct segment *g, const struct left *l, unsigned leg, pi
     return true;
 }
 
-static void mark(struct recovery *r, uint32_t block)
+/* False: it is another's already. */
+static bool mark(struct recovery *r, uint32_t block)
 {
-    r->live[block / 8] = (uint8_t)(r->live[block / 8] | 1u << block % 8);
+    const uint8_t bit = (uint8_t)(1u << block % 8);
+    const bool first = !(r->live[block / 8] & bit);
+    r->live[block / 8] |= bit;
+    return first;
 }
 
 static void mark_piece(void *arg, struct buffer *b, const char *bytes, size_t len)
 {
     struct recovery *r = arg;
     (void)bytes, (void)len;
-    mark(r, segment_block_index(r->v->segment, b));
+    r->twice |= !mark(r, segment_block_index(r->v->segment, b));
 }
 
 static void mark_blocks(struct recovery *r, struct left *l)
 {
     struct segment *g = r->v->segment;
     for (unsigned leg = 0; leg < 2; leg++) {
-        const struct point_leg *p = &l->then.leg[leg];
-        if (p->stash_len && p->stash_block < g->blocks_used)
-            mark(r, p->stash_block);
-        if (l->leg[leg].missing && !each_piece(g, l, leg, mark_piece, r))
+        struct point_leg *p = &l->then.leg[leg];
+        if (p->stash_len && !mark(r, p->stash_block)) {
+            p->stash_len = 0;
+            doubt(l, leg, "what was read is another's");
+        }
+        r->twice = false;
+        if (l->leg[leg].missing && (!each_piece(g, l, leg, mark_piece, r) || r->twice))
             doubt(l, leg, "what waits to be written is not what was committed");
     }
 }
@@ -150,7 +190,7 @@ static void mark_blocks(struct recovery *r, struct left *l)
 static void free_blocks(struct recovery *r)
 {
     struct segment *g = r->v->segment;
-    for (uint32_t i = 0; i < g->blocks_used; i++)
+    for (uint32_t i = 0; i < segment_blocks_used(g); i++)
         if (!(r->live[i / 8] & 1u << i % 8))
             survivor_free_block(r->v, segment_block(g, i));
 }
@@ -166,7 +206,7 @@ static void free_old_blocks(struct survivor *v, const struct left *l)
 {
     for (unsigned leg = 0; leg < 2; leg++) {
         const struct point_leg *p = &l->then.leg[leg];
-        if (p->stash_len && p->stash_block < v->segment->blocks_used)
+        if (p->stash_len)
             survivor_free_block(v, segment_block(v->segment, p->stash_block));
         if (l->leg[leg].missing)
             each_piece(v->segment, l, leg, free_piece, v);
@@ -219,7 +259,7 @@ static void describe_leg(const struct survivor *v, const struct left *l, unsigne
                              .pinged_ms = l->slot->pinged_ms[leg],
                              .pings_out = p->pings_out,
                              .fin = p->fin};
-    if (p->stash_len && p->stash_block < v->segment->blocks_used)
+    if (p->stash_len)
         r->stash = (struct bytes){segment_block(v->segment, p->stash_block)->data, p->stash_len};
 }
 
@@ -323,6 +363,7 @@ static void take_up(struct recovery *r, struct left *l)
     if (!x) {
         r->ended++;
         survivor_let(r->v, l->slot);
+        free_old_blocks(r->v, l);
         return;
     }
     r->missing += l->leg[0].missing || l->leg[1].missing;
@@ -364,10 +405,23 @@ static int take_kept(struct survivor *v, const struct left *l, unsigned leg,
     return -1;
 }
 
+static void end_slot(struct recovery *r, struct slot *slot, const struct kept *kept)
+{
+    r->ended++;
+    survivor_let(r->v, slot);
+    for (unsigned leg = 0; kept && leg < 2; leg++)
+        if (kept->fd[leg] >= 0)
+            close(kept->fd[leg]);
+}
+
 static void look_at_open(struct recovery *r, struct slot *slot, const struct kept *kept)
 {
+    if (!slot_is_sound(r->v->segment, slot)) {
+        end_slot(r, slot, kept);
+        return;
+    }
     struct left *l = &r->left[r->n++];
-    *l = (struct left){.slot = slot, .then = slot->point[atomic_load(&slot->current) & 1]};
+    *l = (struct left){.slot = slot, .then = slot->point[atomic_load(&slot->current)]};
     for (unsigned leg = 0; leg < 2; leg++) {
         l->leg[leg].fd = take_kept(r->v, l, leg, kept);
         l->leg[leg].gone = l->leg[leg].fd < 0;
@@ -389,7 +443,7 @@ static void refuse_asking(struct recovery *r, struct slot *slot, int fd)
     if (fd < 0)
         return;
     refuse(r->s, fd, &no, (struct lines){"", 0});
-    r->s->refused += !slot->probe;
+    r->s->refused += !(is_bool(&slot->probe) && slot->probe);
     r->refused++;
 }
 
@@ -402,7 +456,7 @@ static const struct kept *kept_at(const struct survivor *v, uint32_t i)
 static void look_at_slots(struct recovery *r)
 {
     struct segment *g = r->v->segment;
-    const uint32_t used = atomic_load(&g->used);
+    const uint32_t used = segment_used(g);
     for (uint32_t i = 0; i < used; i++) {
         struct slot *slot = segment_slot(g, i);
         if (atomic_load(&slot->phase) == SLOT_OPEN && !r->v->custodian->give_up)
@@ -415,20 +469,16 @@ static void look_at_slots(struct recovery *r)
 static void end_others(struct recovery *r)
 {
     struct segment *g = r->v->segment;
-    const uint32_t used = atomic_load(&g->used);
+    const uint32_t used = segment_used(g);
     for (uint32_t i = 0; i < used; i++) {
         struct slot *slot = segment_slot(g, i);
         const struct kept *k = kept_at(r->v, i);
         const uint32_t phase = atomic_load(&slot->phase);
-        if (phase == SLOT_ASKING) {
+        if (phase == SLOT_ASKING)
             refuse_asking(r, slot, k ? k->fd[0] : -1);
-        } else if (phase == SLOT_ANSWERED || (phase == SLOT_OPEN && r->v->custodian->give_up)) {
-            r->ended++;
-            survivor_let(r->v, slot);
-            for (unsigned leg = 0; k && leg < 2; leg++)
-                if (k->fd[leg] >= 0)
-                    close(k->fd[leg]);
-        }
+        else if (phase == SLOT_ANSWERED || phase > SLOT_GONE ||
+                 (phase == SLOT_OPEN && r->v->custodian->give_up))
+            end_slot(r, slot, k);
     }
 }
 
@@ -486,9 +536,9 @@ void survive_recover(struct supervisor *s)
     struct recovery r = {.s = s, .v = v};
     if (!v || !v->custodian->deaths)
         return;
-    const uint32_t used = atomic_load(&v->segment->used);
+    const uint32_t used = segment_used(v->segment);
     r.left = calloc(used + 1, sizeof *r.left);
-    r.live = calloc(1, v->segment->blocks_used / 8 + 1);
+    r.live = calloc(1, segment_blocks_used(v->segment) / 8 + 1);
     if (r.left && r.live) {
         s->next_id = v->segment->next_id;
         look_at_slots(&r);

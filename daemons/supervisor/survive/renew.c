@@ -163,19 +163,22 @@ static void get_custodian(struct state_reader *r, struct taken *t)
 
 static void get_kept(struct state_reader *r, struct taken *t)
 {
-    const uint32_t max = t->c->segment ? t->c->segment->n_slots - 1 : 0,
-                   slot = (uint32_t)state_get_number(r, max);
+    const uint32_t slot = (uint32_t)state_get_number(r, SEGMENT_SLOTS - 1);
     const struct kept k = {{state_get_fd(r, STATE_FD_SOCKET), state_get_fd(r, STATE_FD_SOCKET)}};
     if (!t->said)
         state_refuse(r, "comes before that of the custodian");
     if (state_good(r) && !custodian_keep(t->c, slot, &k))
-        state_refuse(r, "finds no memory");
+        state_refuse(r, "finds no memory, or its slot taken");
 }
 
 static void get_link(struct state_reader *r, struct taken *t)
 {
     const uint32_t i = (uint32_t)state_get_number(r, CUSTODIAN_LINKS - 1);
-    t->c->link[i] = state_get_fd(r, STATE_FD_CHANNEL);
+    const int fd = state_get_fd(r, STATE_FD_CHANNEL);
+    if (state_good(r) && t->c->link[i] >= 0)
+        state_refuse(r, "is there twice");
+    if (state_good(r))
+        t->c->link[i] = fd;
 }
 
 /* 0, or -EPROTO and why. */

@@ -7,69 +7,61 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PAGE 4096u
-
-static size_t to_page(size_t n)
+/* MAP_FAILED: errno says why. */
+static void *map_it(int fd)
 {
-    return (n + PAGE - 1) / PAGE * PAGE;
+    void *at = mmap(NULL, SEGMENT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (at != MAP_FAILED)
+        madvise(at, SEGMENT_SIZE, MADV_DONTDUMP); /* it holds what people say */
+    return at;
 }
 
-struct segment *segment_new_fd(uint32_t n_slots, int *fd)
+struct segment *segment_new_fd(int *fd)
 {
-    const size_t slots_at = to_page(sizeof(struct segment)),
-                 blocks_at = slots_at + to_page((size_t)n_slots * sizeof(struct slot)),
-                 size = blocks_at + (size_t)SEGMENT_BLOCKS * SEGMENT_BLOCK;
     void *at = MAP_FAILED;
     *fd = memfd_create("polder-websockets", MFD_CLOEXEC);
     if (*fd < 0)
         return NULL;
-    if (ftruncate(*fd, (off_t)size) == 0)
-        at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, *fd, 0);
+    if (ftruncate(*fd, (off_t)SEGMENT_SIZE) == 0)
+        at = map_it(*fd);
     if (at == MAP_FAILED) {
         const int code = errno;
         close(*fd);
         errno = code;
         return NULL;
     }
-    madvise(at, size, MADV_DONTDUMP); /* it holds what people say */
     struct segment *g = at;
     g->layout = SEGMENT_LAYOUT;
-    g->n_slots = n_slots;
-    g->slots_at = slots_at;
-    g->blocks_at = blocks_at;
-    g->size = size;
+    g->slot_size = sizeof(struct slot);
+    g->size = SEGMENT_SIZE;
     g->reading.slot = UINT32_MAX;
     return g;
 }
 
-static bool is_sound(const struct segment *g, size_t size)
+static bool segment_is_ours(const struct segment *g)
 {
-    return g->layout == SEGMENT_LAYOUT && g->size == size &&
-           g->slots_at == to_page(sizeof(struct segment)) && g->blocks_at <= size &&
-           g->n_slots <= (g->blocks_at - g->slots_at) / sizeof(struct slot) &&
-           (size - g->blocks_at) / SEGMENT_BLOCK == SEGMENT_BLOCKS;
+    return g->layout == SEGMENT_LAYOUT && g->slot_size == sizeof(struct slot) &&
+           g->size == SEGMENT_SIZE;
 }
 
 struct segment *segment_map(int fd)
 {
     struct stat st;
     void *at = MAP_FAILED;
-    if (fstat(fd, &st) == 0 && (size_t)st.st_size > sizeof(struct segment))
-        at = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd,
-                  0);
-    close(fd);
+    if (fstat(fd, &st) == 0 && (size_t)st.st_size == SEGMENT_SIZE)
+        at = map_it(fd);
+    if (fd >= 0)
+        close(fd);
     if (at == MAP_FAILED)
         return NULL;
-    if (is_sound(at, (size_t)st.st_size)) {
-        madvise(at, (size_t)st.st_size, MADV_DONTDUMP);
+    if (segment_is_ours(at))
         return at;
-    }
-    munmap(at, (size_t)st.st_size);
+    munmap(at, SEGMENT_SIZE);
     return NULL;
 }
 
 void segment_free(struct segment *g)
 {
     if (g)
-        munmap(g, g->size);
+        munmap(g, SEGMENT_SIZE);
 }

@@ -3,7 +3,9 @@
  * segment: what outlives a process that holds WebSockets, in memory that its custodian maps too.
  *
  * Only one process writes: the working one, and after its death the next. The custodian looks at
- * the phases of slots, and at the heartbeat, and at nothing else.
+ * the phases of slots, and at the heartbeat, and at nothing else. Where something lies does not
+ * stand in it, and a reader checks what does: a process that has gone wrong leads neither its
+ * custodian nor its successor elsewhere.
  *
  * A slot describes one WebSocket. What has to fit together exactly lies in a point: two of them, of
  * which one store makes the other one the current one. Times, counts and the like lie beside them:
@@ -17,7 +19,8 @@
 
 #include <stdatomic.h>
 
-#define SEGMENT_LAYOUT 3
+#define SEGMENT_LAYOUT 4
+#define SEGMENT_SLOTS  (1u << 20)       /* WebSockets that can be taken up, at most */
 #define SEGMENT_BLOCK  SUPERVISOR_CHUNK /* a struct buffer, with its head */
 #define SEGMENT_BLOCKS (1u << 20)
 #define NO_BLOCK       UINT32_MAX
@@ -77,41 +80,57 @@ struct reading {
 };
 
 struct segment {
-    uint32_t layout, n_slots;
-    size_t slots_at, blocks_at, size; /* from the beginning */
-    _Atomic uint64_t heartbeats;      /* of the working process */
-    _Atomic uint32_t missed; /* a note to the custodian could not be sent: it looks itself */
-    _Atomic uint32_t used;   /* slots that have ever been used: the first ones */
-    uint32_t blocks_used;    /* the same of blocks */
+    uint32_t layout, slot_size;
+    uint64_t size;
+    _Atomic uint64_t heartbeats; /* of the working process */
+    _Atomic uint32_t missed;     /* a note to the custodian could not be sent: it looks itself */
+    _Atomic uint32_t used; /* slots that have ever been used: the first ones; segment_used() */
+    uint32_t blocks_used;  /* the same of blocks; segment_blocks_used() */
     uint64_t next_id, ping_secret;
     struct survived survived; /* in all */
     struct reading reading;
     uint8_t buffer[SUPERVISOR_READ + FRAMES_CONTROL_MAX];
 };
 
-/* A new one for so many WebSockets, and its descriptor. NULL: there is none; errno says why. */
-struct segment *segment_new_fd(uint32_t n_slots, int *fd);
+/* Slots, then blocks, each from the beginning of a page. */
+#define SEGMENT_TO_PAGE(n) (((n) + 4095u) / 4096u * 4096u)
+#define SEGMENT_SLOTS_AT   SEGMENT_TO_PAGE(sizeof(struct segment))
+#define SEGMENT_BLOCKS_AT                                                                          \
+    (SEGMENT_SLOTS_AT + SEGMENT_TO_PAGE((size_t)SEGMENT_SLOTS * sizeof(struct slot)))
+#define SEGMENT_SIZE (SEGMENT_BLOCKS_AT + (size_t)SEGMENT_BLOCKS * SEGMENT_BLOCK)
+
+/* A new one, and its descriptor. NULL: there is none; errno says why. */
+struct segment *segment_new_fd(int *fd);
 /* Another process's (takes fd); NULL: it is of no use here. */
 struct segment *segment_map(int fd);
 void segment_free(struct segment *g);
 
 static inline struct slot *segment_slot(struct segment *g, uint32_t i)
 {
-    return (struct slot *)(void *)((char *)g + g->slots_at) + i;
+    return (struct slot *)(void *)((char *)g + SEGMENT_SLOTS_AT) + i;
 }
 static inline uint32_t segment_slot_index(struct segment *g, const struct slot *slot)
 {
     return (uint32_t)(slot - segment_slot(g, 0));
 }
+static inline uint32_t segment_used(struct segment *g)
+{
+    const uint32_t n = atomic_load(&g->used);
+    return n < SEGMENT_SLOTS ? n : SEGMENT_SLOTS;
+}
 /* A block is a buffer of the pool. */
 static inline struct buffer *segment_block(struct segment *g, uint32_t i)
 {
-    return (struct buffer *)(void *)((char *)g + g->blocks_at + (size_t)i * SEGMENT_BLOCK);
+    return (struct buffer *)(void *)((char *)g + SEGMENT_BLOCKS_AT + (size_t)i * SEGMENT_BLOCK);
 }
 static inline uint32_t segment_block_index(const struct segment *g, const struct buffer *b)
 {
     const size_t at = (size_t)((const char *)b - (const char *)g);
-    return b ? (uint32_t)((at - g->blocks_at) / SEGMENT_BLOCK) : NO_BLOCK;
+    return b ? (uint32_t)((at - SEGMENT_BLOCKS_AT) / SEGMENT_BLOCK) : NO_BLOCK;
+}
+static inline uint32_t segment_blocks_used(const struct segment *g)
+{
+    return g->blocks_used < SEGMENT_BLOCKS ? g->blocks_used : SEGMENT_BLOCKS;
 }
 
 /* positions.c: how far the kernel is with the bytes of a TCP connection. */

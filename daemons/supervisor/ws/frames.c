@@ -273,3 +273,9 @@ size_t frames_close_payload(uint8_t out[125], uint16_t code, const char *reason)
     memcpy(out + 2, reason, len);
     return 2 + len;
 }
+
+bool frames_sound(const struct frames *f, bool from_client)
+{
+    return f->phase < 4 && f->opcode <= FRAMES_BINARY && f->utf8 <= FRAMES_UTF8_MAX &&
+           f->from_client == from_client;
+}

@@ -65,6 +65,8 @@ struct frames_piece {
 void frames_next(struct frames *f, const uint8_t *buf, size_t len, uint64_t max_message,
                  struct frames_piece *piece);
 
+/* Is it one that the reader can have come to? */
+bool frames_sound(const struct frames *f, bool from_client);
 /* Nothing of a frame, or of a message, is under way: a control frame, or a message, may be put in
  * here. */
 static inline bool frames_between(const struct frames *f)
