@@ -405,6 +405,81 @@ static void a_death_behind_an_upgrade_is_survived_by_the_new_program(void **stat
     peer_stop(backend);
 }
 
+static bool is_stopped(pid_t pid)
+{
+    char path[64], state = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%*d (%*[^)]) %c", &state), 1);
+    fclose(f);
+    return state == 'T';
+}
+
+static pid_t proof_of(pid_t custodian, pid_t working)
+{
+    char path[64];
+    int pid, found = 0;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)custodian, (int)custodian);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    while (fscanf(f, "%d", &pid) == 1)
+        if (pid != working)
+            found = pid;
+    fclose(f);
+    return found;
+}
+
+/* Stops the custodian while it has not heard of the proof's end. False: it was too quick. */
+static bool stop_while_it_proves(pid_t pid, pid_t working)
+{
+    kill(pid, SIGCONT);
+    for (uint64_t end = mono_ms() + harness_patience(2000); mono_ms() < end;)
+        if (proof_of(pid, working)) {
+            kill(pid, SIGSTOP);
+            wait_until(is_stopped(pid), 5000);
+            return proof_of(pid, working) != 0;
+        }
+    return false;
+}
+
+/* The custodian hears at once that its next program understands it, and that its child is dead. */
+static void a_death_while_the_custodian_is_proven_is_survived(void **state)
+{
+    (void)state;
+    struct house h;
+    struct scripted b;
+    int client;
+    const char *out;
+    unsigned char got[6 + 2];
+    scripted_open(&b);
+    start(&h, b.port, "");
+    const int backend = scripted_agree(&b, &client, h.port, "/ws/x", "");
+    const pid_t pid = supervisor_of(&h), working = working_process(pid);
+    bool stopped = false;
+    for (unsigned i = 0; !stopped; i++) {
+        const unsigned before = upgrades(&h);
+        assert_true(i < 50);
+        kill(pid, SIGSTOP); /* what its child asks for is not looked at yet */
+        assert_int_equal(ctl(&h, &out, "ws upgrade"), 0);
+        wait_until(upgrades(&h) > before, 20000);
+        stopped = stop_while_it_proves(pid, working);
+    }
+    const pid_t proof = proof_of(pid, working);
+    wait_until(has_ended(proof), 20000);
+    kill(working, SIGKILL);
+    kill(pid, SIGCONT);
+    wait_until(house_logged(&h, "custodian: taken up"), 20000);
+    assert_true(house_logged(&h, "the process of the WebSockets has died before that"));
+    assert_int_equal(supervisor_of(&h), pid);
+    say(client, "ok");
+    assert_true(take(backend, got, sizeof got));
+    close(client);
+    close(backend);
+    house_remove(&h);
+    close(b.fd);
+}
+
 /* ---- who asks for it, and when not ---- */
 
 static void a_reload_upgrades_if_there_is_another_program(void **state)
@@ -609,6 +684,7 @@ int main(void)
         story(heartbeats_and_subscriptions_go_on),
         story(counts_and_values_that_were_set_stay),
         story(a_death_behind_an_upgrade_is_survived_by_the_new_program),
+        story(a_death_while_the_custodian_is_proven_is_survived),
         story(a_reload_upgrades_if_there_is_another_program),
         story(a_program_that_cannot_take_over_changes_nothing),
         story(a_wrong_file_refuses_the_upgrade),

@@ -349,7 +349,7 @@ static bool begins_anew(struct custodian *c)
 {
     if (c->restart.box < 0 || !parcel_is_there(c->restart.box))
         return false;
-    for (uint32_t i = 0; i < atomic_load(&c->segment->used); i++)
+    for (uint32_t i = 0; i < segment_used(c->segment); i++)
         let_slot(c, i);
     atomic_store(&c->segment->used, 0);
     c->segment->blocks_used = 0;
@@ -387,6 +387,7 @@ static int reap(struct custodian *c, const char *runtime_dir)
     c->failures += !c->ready;
     c->own_failures += !c->ready && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     c->give_up = c->own_failures >= FAILURES_MAX;
+    c->ready = false;
     if (!begins_anew(c))
         let_gone(c);
     return -1;
