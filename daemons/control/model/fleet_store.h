@@ -8,15 +8,14 @@
  */
 #ifndef POLDER_CONTROL_FLEET_STORE_H
 #define POLDER_CONTROL_FLEET_STORE_H
+#include "daemons/control/model/store_link.h"
 #include "polder/config.h"
 #include <ev.h>
-#include <hiredis/hiredis.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #define FLEET_ANSWER_MS 1000       /* the longest a server may take */
 #define FLEET_WORDS     256        /* of one command */
-#define FLEET_REPLY_MAX (8u << 20) /* bytes of one reply */
 #define FLEET_SEND_MAX  (1u << 20) /* bytes that may wait to be sent, before what can be left out */
 
 enum fleet_script {
@@ -46,9 +45,13 @@ void fleet_store_free(struct fleet_store *s);
 bool fleet_store_is_up(const struct fleet_store *s);
 /* The server that is linked or tried, without secrets. */
 const char *fleet_store_name(const struct fleet_store *s);
+/* Its place in the list. */
+uint32_t fleet_store_at(const struct fleet_store *s);
+/* Another server is to be used: leaves the one that is linked or tried. */
+void fleet_store_move(struct fleet_store *s, uint32_t at, const char *why);
 
 /* reply NULL: the link is down. Called exactly once, from the loop or from fleet_store_free(). */
-typedef void (*fleet_reply_fn)(void *arg, const redisReply *reply);
+typedef store_reply_fn fleet_reply_fn;
 /* Runs a script; false: the link is down, and nothing will be called. argv: keys, then arguments. */
 bool fleet_store_run(struct fleet_store *s, enum fleet_script script, int n_keys, int argc,
                      const char **argv, const size_t *len, fleet_reply_fn done, void *arg);
