@@ -4,6 +4,7 @@
  * while control dies and hangs, as hosts that are cut off validate what they serve. */
 #include "tests/chaos/chaos.h"
 #include "redis.h"
+#include "cable.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 
 struct fleet {
     struct redis redis[2];
+    struct cable *wire[HOSTS][2]; /* NULL: none, the port itself */
     struct house host[HOSTS];
     struct board *board;
     struct backend *backend;
@@ -38,13 +40,18 @@ static void wait_for_members(struct fleet *f)
 /* What stands before the other keys of all caches. */
 static const char cache[] = "cache {", shared[] = "cache { shared = true shared_timeout = 100ms";
 
+static unsigned store_port(const struct fleet *f, int host, int server)
+{
+    return f->wire[host][server] ? cable_port(f->wire[host][server]) : f->redis[server].port;
+}
+
 static void start(struct fleet *f, const char *begin, const char *cut_off, unsigned per_second,
                   bool tolerant)
 {
     char routes[4096];
     const char *out;
     for (int i = 0; i < 2; i++)
-        f->redis[i].port = free_port();
+        f->redis[i].port = f->redis[i].port ? f->redis[i].port : free_port();
     f->redis[1].master = f->redis[0].port;
     for (int i = 0; i < 2; i++)
         redis_start(&f->redis[i]);
@@ -55,7 +62,7 @@ static void start(struct fleet *f, const char *begin, const char *cut_off, unsig
                  "fleet { store = {\"redis://127.0.0.1:%u\", \"redis://127.0.0.1:%u\"} "
                  "name = \"chaos\" host = \"h%d\" secret = \"sixteen characters\" "
                  "cut_off = %s }\n%s%s",
-                 f->redis[0].port, f->redis[1].port, i, cut_off, begin,
+                 store_port(f, i, 0), store_port(f, i, 1), i, cut_off, begin,
                  board_routes + sizeof cache - 1);
         house_start(&f->host[i], 2, routes, "64M", backend_port(f->backend));
     }
@@ -182,12 +189,84 @@ static void nor_while_the_store_fails_in_all_ways(void **state)
     stop(&f, "fleet in trouble");
 }
 
+static void mend(struct fleet *f)
+{
+    cable_mend(f->wire[0][0]);
+    cable_mend(f->wire[0][1]);
+    cable_mend(f->wire[2][0]);
+    cable_mend(f->wire[2][1]);
+}
+
+/* Which one that host follows; the first if none. */
+static int followed(struct fleet *f, int host)
+{
+    char store[64];
+    const char *out;
+    snprintf(store, sizeof store, "store     redis://127.0.0.1:%u/", store_port(f, host, 1));
+    return ctl(&f->host[host], &out, "fleet") == 0 && strstr(out, store) ? 1 : 0;
+}
+
+/* h1 always reaches both: without such a host nothing is promised. */
+static void disturb_masters(struct fleet *f, unsigned n)
+{
+    const unsigned turn = n / 5 % 4;
+    const int now = followed(f, 1);
+    switch (n % 5) {
+    case 0:
+        cable_cut(f->wire[turn & 1 ? 0 : 2][turn >> 1]);
+        break;
+    case 1:
+        redis_do(&f->redis[!now], "REPLICAOF NO ONE");
+        break;
+    case 2:
+        cable_cut(f->wire[turn & 1 ? 2 : 0][!(turn >> 1)]);
+        for_a_while(4000); /* leases run out meanwhile */
+        break;
+    case 3: /* as an election does that has found out late */
+        redis_do(&f->redis[turn & 2 ? now : !now], "REPLICAOF 127.0.0.1 %u",
+                 f->redis[turn & 2 ? !now : now].port);
+        for_a_while(4000);
+        break;
+    case 4:
+        mend(f);
+        wait_for_members(f);
+        break;
+    }
+}
+
+static void nor_while_there_are_two_masters(void **state)
+{
+    (void)state;
+    static struct fleet f;
+    memset(&f, 0, sizeof f);
+    for (int k = 0; k < 2; k++) {
+        f.redis[k].port = free_port();
+        f.wire[0][k] = cable_start(f.redis[k].port);
+        f.wire[2][k] = cable_start(f.redis[k].port);
+    }
+    start(&f, shared, "revalidate", 600, true);
+    const unsigned rounds = chaos_count("CHAOS_ROUNDS", 60, 5);
+    for (unsigned n = 0; n < rounds; n++) {
+        disturb_masters(&f, n);
+        for_a_while(500);
+    }
+    mend(&f);
+    wait_for_members(&f);
+    for_a_while(500);
+    stop(&f, "fleet with two masters");
+    for (int k = 0; k < 2; k++) {
+        cable_stop(f.wire[0][k]);
+        cable_stop(f.wire[2][k]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_host_serves_what_another_has_invalidated),
         cmocka_unit_test(nor_takes_it_from_the_store),
         cmocka_unit_test(nor_while_the_store_fails_in_all_ways),
+        cmocka_unit_test(nor_while_there_are_two_masters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,6 +43,18 @@ void fleet_store_free(struct fleet_store *s)
     (void)s;
 }
 
+uint32_t fleet_store_at(const struct fleet_store *s)
+{
+    (void)s;
+    return 0;
+}
+
+void fleet_store_move(struct fleet_store *s, uint32_t at, const char *why)
+{
+    (void)s, (void)at;
+    fail_msg("the store was left: %s", why);
+}
+
 bool fleet_store_is_up(const struct fleet_store *s)
 {
     return s != NULL;
@@ -158,16 +170,21 @@ static int end(void **state)
     return 0;
 }
 
-/* The number of the script that tells the others of everything. */
-static unsigned enter(void)
+/* The number of the script that tells the others of everything. now: the store's clock. */
+static unsigned enter_at(const char *epoch, const char *now)
 {
     const unsigned n = n_run;
     link_ops->up(link_arg, "run");
     assert_int_equal(run[n].script, FLEET_SCRIPT_ENTER);
-    answer(n, (const char *const[]){EPOCH, "0", "", NULL});
+    answer(n, (const char *const[]){epoch, "0", "", now, NULL});
     assert_int_equal(n_run, n + 2);
     assert_int_equal(run[n + 1].script, FLEET_SCRIPT_APPEND);
     return n + 1;
+}
+
+static unsigned enter(void)
+{
+    return enter_at(EPOCH, "1700000000000");
 }
 
 static void what_is_invalidated_while_everything_is_told_is_told_too(void **state)
@@ -213,6 +230,18 @@ static void a_copy_of_the_page_is_another_host(void **state)
     assert_int_not_equal(atomic_load(&page->instance), copy);
 }
 
+/* Other hosts may have left that store before. */
+static void what_an_abandoned_store_has_logged_is_told_again(void **state)
+{
+    (void)state;
+    answer(enter(), (const char *const[]){EPOCH, "1", NULL});
+    assert_int_equal(atomic_load(&shared.fleet->unsent), 0);
+    link_ops->down(link_arg, "gone");
+    answer(enter_at("1700000100000000001", "1700000105000"),
+           (const char *const[]){"1700000100000000001", "1", NULL});
+    assert_int_equal(atomic_load(&shared.fleet->unsent), 0);
+}
+
 #define STORY(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -220,6 +249,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         STORY(what_is_invalidated_while_everything_is_told_is_told_too),
         STORY(everything_is_told_again_after_the_link_broke_under_it),
+        STORY(what_an_abandoned_store_has_logged_is_told_again),
         STORY(a_copy_of_the_page_is_another_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

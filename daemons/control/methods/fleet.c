@@ -30,6 +30,21 @@ static void put_hosts(struct rpc_out *o, const struct fleet_view *v)
     rpc_out_end(o);
 }
 
+static void put_servers(struct rpc_out *o, const struct fleet_view *v)
+{
+    if (!v->n_servers)
+        return;
+    rpc_out_list(o, "servers");
+    for (uint32_t i = 0; i < v->n_servers; i++) {
+        rpc_out_map(o, NULL);
+        rpc_out_str(o, "server", v->server[i].name);
+        rpc_out_str(o, "state", v->server[i].state);
+        rpc_out_str(o, "why", v->server[i].why);
+        rpc_out_end(o);
+    }
+    rpc_out_end(o);
+}
+
 static void put_cache(struct control *c, struct rpc_out *o)
 {
     struct fleet_share_view v;
@@ -95,6 +110,7 @@ void fleet_show(struct control *c, const struct rpc_call *call)
     rpc_out_u64(o, "strange", v.strange);
     put_cache(c, o);
     put_limits(c, o);
+    put_servers(o, &v);
     put_hosts(o, &v);
     rpc_out_end(o);
     rpc_reply_send(call->reply);

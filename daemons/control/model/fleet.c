@@ -5,13 +5,14 @@
 #include "daemons/control/model/fleet_lease.h"
 #include "daemons/control/model/fleet_log.h"
 #include "daemons/control/model/fleet_marks.h"
+#include "daemons/control/model/fleet_notes.h"
 #include "daemons/control/model/fleet_pending.h"
 #include "daemons/control/model/fleet_scripts.h"
+#include "daemons/control/model/fleet_servers.h"
 #include "daemons/control/model/fleet_store.h"
 #include "daemons/control/model/fleet_waiters.h"
 #include "polder/clock.h"
 #include "polder/inval.h"
-#include "polder/ring.h"
 #include "polder/shared.h"
 
 #include <stdio.h>
@@ -33,7 +34,7 @@ static const char *const scripts[FLEET_SCRIPTS] = {
     [FLEET_SCRIPT_LIMIT_TAKE] = fleet_script_limit_take,
 };
 
-enum state { CUT_OFF, ENTERING, MEMBER };
+enum state { CUT_OFF, COMPARING, ENTERING, MEMBER };
 
 struct fleet {
     struct ev_loop *loop;
@@ -43,10 +44,13 @@ struct fleet {
     struct fleet_lease lease;
     struct fleet_pending pending;
     struct fleet_waiters waiters;
+    struct fleet_servers servers;
     ev_timer timer;
-    bool show;       /* others may wait for what is applied by now */
-    bool name_taken; /* by another host, when this one tried to enter last */
-    char run_id[48]; /* of the server */
+    uint64_t round;      /* COMPARING: of the servers, that is waited for */
+    uint64_t entered_ms; /* ENTERING: since then */
+    bool show;           /* others may wait for what is applied by now */
+    bool name_taken;     /* by another host, when this one tried to enter last */
+    char run_id[48];     /* of the server */
 };
 
 static void timer_in(struct fleet *f, uint64_t ms)
@@ -97,7 +101,7 @@ static uint64_t beginning_of(uint64_t count, uint64_t first)
 }
 
 /* What is remembered of the log is worth nothing if it is not of this history, or does not reach it. */
-static void compare(struct fleet *f, uint64_t epoch, uint64_t count, uint64_t first)
+static void compare_log(struct fleet *f, uint64_t epoch, uint64_t count, uint64_t first)
 {
     const uint64_t applied = fleet_base_applied(&f->base), ours = fleet_base_epoch(&f->base);
     const char *why = NULL;
@@ -112,51 +116,93 @@ static void compare(struct fleet *f, uint64_t epoch, uint64_t count, uint64_t fi
         fleet_log_forget(&f->log, epoch, beginning_of(count, first), count, why);
 }
 
-static void leave_to_namesake(struct fleet *f)
+static bool is_refused(struct fleet *f, const redisReply *r)
 {
-    char why[320];
-    snprintf(why, sizeof why,
-             "another host of the fleet is called %s: give this one another name (fleet.host)",
-             f->base.config->host);
+    char why[160];
+    const char *word = fleet_reply_text(r, 0), *by = fleet_reply_text(r, 1);
+    f->name_taken = word && !strcmp(word, "taken");
+    if (f->name_taken)
+        snprintf(why, sizeof why,
+                 "another host of the fleet is called %s: give this one another name (fleet.host)",
+                 f->base.config->host);
+    else if (word && !strcmp(word, "fenced"))
+        snprintf(why, sizeof why, "hosts of this fleet follow another master, %s", by ? by : "");
+    else
+        return false;
     leave(f, why);
+    return true;
 }
 
-/* [EPOCH, COUNT, FIRST ID] */
+/* [EPOCH, COUNT, FIRST ID, NOW] */
 static void on_entered(void *arg, const redisReply *r)
 {
     struct fleet *f = arg;
-    uint64_t epoch, count;
+    uint64_t epoch, count, now;
     if (!fleet_reply_is_list(f->base.store, r) || f->state != ENTERING)
         return;
-    f->name_taken = fleet_reply_text(r, 0) && !strcmp(fleet_reply_text(r, 0), "taken");
-    if (f->name_taken) {
-        leave_to_namesake(f);
+    if (is_refused(f, r))
         return;
-    }
     const char *first = fleet_reply_text(r, 2);
     if (!fleet_reply_number(r, 0, &epoch) || !epoch || !fleet_reply_number(r, 1, &count) ||
-        !first) {
+        !first || !fleet_reply_number(r, 3, &now)) {
         leave(f, "its keys of this fleet hold something else");
         return;
     }
-    compare(f, epoch, count, strtoull(first, NULL, 10));
+    if (epoch != fleet_base_epoch(&f->base)) {
+        const uint64_t age_ms = now - fleet_epoch_ms(epoch);
+        fleet_pending_compare(&f->pending, f->entered_ms > age_ms ? f->entered_ms - age_ms : 0);
+    }
+    compare_log(f, epoch, count, strtoull(first, NULL, 10));
     fleet_lease_begin(&f->lease, count);
     fleet_log_follow(&f->log);
     enter_when_caught_up(f);
 }
 
+static void enter(struct fleet *f)
+{
+    const struct fleet_base *b = &f->base;
+    char digits[8];
+    f->state = ENTERING;
+    f->entered_ms = clock_mono_ms();
+    fleet_log_begin(&f->log);
+    fleet_epoch_digits(digits);
+    const char *argv[] = {b->log,   b->count,        b->epoch,    b->hosts, b->run,
+                          b->fence, b->config->host, b->instance, digits,   f->run_id};
+    fleet_store_run(b->store, FLEET_SCRIPT_ENTER, 6, 10, argv, NULL, on_entered, f);
+}
+
+/* What the other servers say is asked anew: one of them may have become the master. */
 static void on_up(void *arg, const char *run_id)
 {
     struct fleet *f = arg;
-    struct fleet_base *b = &f->base;
-    char digits[8];
     snprintf(f->run_id, sizeof f->run_id, "%s", run_id);
-    f->state = ENTERING;
-    fleet_log_begin(&f->log);
-    fleet_epoch_digits(digits);
-    const char *argv[] = {b->log,          b->count,    b->epoch, b->hosts, b->run,
-                          b->config->host, b->instance, digits,   f->run_id};
-    fleet_store_run(b->store, FLEET_SCRIPT_ENTER, 5, 9, argv, NULL, on_entered, f);
+    if (!f->servers.n) {
+        enter(f);
+        return;
+    }
+    f->state = COMPARING;
+    f->round = fleet_servers_look(&f->servers);
+}
+
+static void on_looked(void *arg, uint64_t round)
+{
+    struct fleet *f = arg;
+    const uint32_t at = fleet_store_at(f->base.store);
+    const int better = fleet_servers_better(&f->servers, at);
+    char why[160];
+    if (f->state == CUT_OFF)
+        return;
+    if (better >= 0) {
+        snprintf(why, sizeof why, "another server of the list is the master now: %s",
+                 f->base.config->stores[better].text);
+        fleet_store_move(f->base.store, (uint32_t)better, why);
+    } else if (f->state == COMPARING && round >= f->round) {
+        enter(f);
+    } else if (f->state == MEMBER && is_connected(f)) {
+        fleet_servers_fence(&f->servers, at);
+    }
+    fleet_lease_hold(&f->lease, fleet_servers_hold_ms(&f->servers),
+                     !fleet_servers_are_replicas(&f->servers, at));
 }
 
 static void on_down(void *arg, const char *why)
@@ -229,7 +275,7 @@ void fleet_tell(struct fleet *f, enum fleet_kind kind, bool soft, const char *te
     struct fleet_waiter *w =
         done && f->state == MEMBER ? fleet_waiter_add(&f->waiters, done, arg) : NULL;
     fleet_pending_add(&f->pending, &e, w);
-    if (f->state != CUT_OFF)
+    if (f->state >= ENTERING)
         fleet_pending_send(&f->pending);
     if (w)
         timer_in(f, LOOK_MS);
@@ -237,58 +283,22 @@ void fleet_tell(struct fleet *f, enum fleet_kind kind, bool soft, const char *te
         done(arg, &(struct fleet_result){.missing_names = ""});
 }
 
-static void tell_all(struct fleet *f)
+static void tell_note(void *arg, enum fleet_kind kind, const char *text, size_t len,
+                      uint64_t before)
 {
-    fleet_tell(f, FLEET_ALL, false, "", 0, 0, NULL, NULL);
-}
-
-static void take_note(struct fleet *f, unsigned worker, const struct ring_record *head,
-                      const char *note)
-{
-    if (head->flags >= FLEET_SHARE_ASK && head->flags <= FLEET_SHARE_PUT) {
-        f->base.ops->note(f->base.arg, worker, head, note);
-        return;
-    }
-    const enum fleet_kind kind =
-        head->flags < FLEET_KINDS ? (enum fleet_kind)head->flags : FLEET_ALL;
-    fleet_tell(f, kind, false, note, kind == FLEET_ALL ? 0 : head->len, head->stream, NULL, NULL);
-}
-
-static void take_ring(struct fleet *f, unsigned worker)
-{
-    static _Alignas(8) char note[RING_RECORD_MAX];
-    struct ring *ring = shared_fleet_ring(f->base.shared, worker);
-    struct ring_record head;
-    uint64_t cursor = ring_tail(ring);
-    int got;
-    if (cursor == ring_head(ring))
-        return;
-    while ((got = ring_peek(ring, &cursor, &head, note)) == 1)
-        take_note(f, worker, &head, note);
-    if (got < 0) {
-        cursor = ring_head(ring);
-        tell_all(f);
-    }
-    ring_consume(ring, cursor); /* what is for the log is pending: `unsent` says so */
-    ring_sleep(ring, true);
+    fleet_tell(arg, kind, false, text, len, before, NULL, NULL);
 }
 
 void fleet_take_notes(struct fleet *f)
 {
-    struct fleet_page *page = f->base.page;
-    if (atomic_load(&page->overflow)) {
-        atomic_store(&page->unsent, 1);
-        atomic_store(&page->overflow, 0);
-        tell_all(f);
-    }
-    for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
-        take_ring(f, i);
+    fleet_notes_take(&f->base, tell_note, f);
 }
 
 /* ---- life ---- */
 
 static const struct fleet_store_ops store_ops = {on_up, on_down};
 static const struct fleet_log_ops log_ops = {on_read, on_forgot};
+static const struct fleet_servers_ops servers_ops = {on_looked};
 
 struct fleet *fleet_new(struct ev_loop *loop, const struct config_fleet *config,
                         struct shared *shared, const struct fleet_ops *ops, void *arg)
@@ -307,8 +317,8 @@ struct fleet *fleet_new(struct ev_loop *loop, const struct config_fleet *config,
         free(f);
         return NULL;
     }
-    for (unsigned i = 0; i < PROC_WORKER_SLOTS; i++)
-        ring_sleep(shared_fleet_ring(shared, i), true);
+    fleet_servers_init(&f->servers, loop, &f->base, &servers_ops, f);
+    fleet_notes_begin(shared);
     ev_timer_init(&f->timer, on_timer, 0., 0.);
     f->timer.data = f;
     ev_timer_start(loop, &f->timer);
@@ -325,6 +335,7 @@ void fleet_free(struct fleet *f)
     fleet_pending_lose(&f->pending);
     fleet_waiters_end(&f->waiters);
     fleet_store_free(f->base.store);
+    fleet_servers_free(&f->servers);
     fleet_pending_free(&f->pending);
     free(f);
 }
@@ -382,6 +393,21 @@ bool fleet_run(struct fleet *f, enum fleet_script script, int n_keys, int argc, 
 
 /* ---- for display ---- */
 
+static void view_servers(const struct fleet *f, struct fleet_view *out)
+{
+    const uint32_t at = fleet_store_at(f->base.store);
+    const int rival = f->servers.n ? fleet_servers_rival(&f->servers, at) : -1;
+    out->rival = rival >= 0 ? f->base.config->stores[rival].text : NULL;
+    out->n_servers = f->servers.n;
+    for (uint32_t i = 0; i < out->n_servers; i++)
+        out->server[i] = (struct fleet_server_view){
+            .name = f->base.config->stores[i].text,
+            .why = f->servers.at[i].why,
+            .state =
+                f->state == MEMBER && i == at ? "followed" : fleet_servers_state(&f->servers, i),
+        };
+}
+
 void fleet_view(const struct fleet *f, struct fleet_view *out)
 {
     const uint64_t now_ms = clock_mono_ms(), since = atomic_load(&f->base.page->since_ms);
@@ -403,6 +429,7 @@ void fleet_view(const struct fleet *f, struct fleet_view *out)
         .pending = fleet_pending_count(&f->pending),
         .n = f->lease.n_hosts,
     };
+    view_servers(f, out);
     for (uint32_t i = 0; i < f->lease.n_hosts; i++)
         fleet_lease_host(&f->lease, i, &out->at[i]);
 }

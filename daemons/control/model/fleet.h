@@ -54,6 +54,10 @@ bool fleet_run(struct fleet *f, enum fleet_script script, int n_keys, int argc, 
                fleet_reply_fn done, void *arg);
 
 /* For display. */
+struct fleet_server_view {
+    const char *name, *why; /* why: it is unreachable */
+    const char *state;      /* "followed", "fenced", or what it says of itself */
+};
 struct fleet_view {
     bool connected;
     bool name_taken;         /* cut off, as another host has this one's name */
@@ -64,7 +68,10 @@ struct fleet_view {
     uint64_t applied, last; /* numbers of the log; last: as far as is known */
     uint64_t late_ms;       /* as of a host */
     uint64_t sent, received, strange, gaps;
-    uint32_t pending; /* invalidations that no other host knows */
+    uint32_t pending;   /* invalidations that no other host knows */
+    const char *rival;  /* another server that is a master, too; NULL: none */
+    uint32_t n_servers; /* 0: there is only one */
+    struct fleet_server_view server[CONFIG_STORES_MAX];
     uint32_t n;
     struct fleet_host at[FLEET_HOSTS_MAX];
 };

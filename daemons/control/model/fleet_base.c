@@ -26,6 +26,7 @@ void fleet_base_set(struct fleet_base *b, const struct config_fleet *config, str
     name_key(b->hosts, config->name, "hosts");
     name_key(b->run, config->name, "run");
     name_key(b->stored, config->name, "stored");
+    name_key(b->fence, config->name, "fence");
     snprintf(b->instance, sizeof b->instance, "%" PRIx64, atomic_load(&b->page->instance));
 }
 
@@ -68,4 +69,18 @@ bool fleet_reply_is_list(struct fleet_store *store, const redisReply *r)
     else if (r->type != REDIS_REPLY_ARRAY)
         fleet_store_fail(store, "it answers a script with something else");
     return r->type == REDIS_REPLY_ARRAY;
+}
+
+bool fleet_reply_is_of_epoch(const struct fleet_base *b, const redisReply *r)
+{
+    uint64_t epoch;
+    if (!fleet_reply_is_list(b->store, r))
+        return false;
+    if (fleet_reply_number(r, 0, &epoch) && epoch == fleet_base_epoch(b))
+        return true;
+    const char *text = fleet_reply_text(r, 0);
+    fleet_store_fail(b->store, text && !strcmp(text, "fenced")
+                                   ? "hosts of this fleet follow another master"
+                                   : "the store has lost its data");
+    return false;
 }

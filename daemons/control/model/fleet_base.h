@@ -7,6 +7,7 @@
  *   fleet_lease    the lease, and what the other hosts have applied
  *   fleet_pending  what no other host knows yet
  *   fleet_waiters  callers that wait until the others have it
+ *   fleet_servers  which server of the list is the master, and whether there are two
  */
 #ifndef POLDER_CONTROL_FLEET_BASE_H
 #define POLDER_CONTROL_FLEET_BASE_H
@@ -46,7 +47,7 @@ struct fleet_base {
     const struct fleet_ops *ops;
     void *arg;
     /* Names of what is in the store; fleet_scripts.h says what that is. */
-    char log[96], count[96], epoch[96], hosts[96], run[96], stored[96];
+    char log[96], count[96], epoch[96], hosts[96], run[96], stored[96], fence[96];
     char instance[20]; /* of this host */
 };
 /* All but the store. */
@@ -80,4 +81,6 @@ const char *fleet_reply_text(const redisReply *r, size_t i);
 bool fleet_reply_number(const redisReply *r, size_t i, uint64_t *out);
 /* False: it was an error, or none at all, and the link is given up. */
 bool fleet_reply_is_list(struct fleet_store *store, const redisReply *r);
+/* The same, of a list that begins with the epoch: another one ends the link, too. */
+bool fleet_reply_is_of_epoch(const struct fleet_base *b, const redisReply *r);
 #endif

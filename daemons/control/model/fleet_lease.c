@@ -90,7 +90,9 @@ static void answer_known(struct fleet_lease *l, struct fleet_waiter *w)
 static void answer_waiters(struct fleet_lease *l, uint64_t sent_ms)
 {
     /* Hosts of the epoch before may not have seen that it has ended. */
-    if (l->store_now_ms < fleet_epoch_ms(fleet_base_epoch(l->base)) + FLEET_LEASE_MS)
+    const uint64_t began_ms = fleet_epoch_ms(fleet_base_epoch(l->base)),
+                   young_ms = FLEET_LEASE_MS * (l->elsewhere ? 2 : 1);
+    if (l->store_now_ms < began_ms + young_ms || sent_ms < l->hold_ms)
         return;
     for (struct fleet_waiter *w = TAILQ_FIRST(l->waiters), *next; w; w = next) {
         next = TAILQ_NEXT(w, entry);
@@ -104,16 +106,11 @@ static void answer_waiters(struct fleet_lease *l, uint64_t sent_ms)
 /* [EPOCH, COUNT, NOW, NAME, VALUE...] */
 static bool take_renewed(struct fleet_lease *l, const redisReply *r)
 {
-    uint64_t epoch, count, now;
-    struct fleet_store *store = l->base->store;
-    if (!fleet_reply_is_list(store, r))
+    uint64_t count, now;
+    if (!fleet_reply_is_of_epoch(l->base, r))
         return false;
-    if (!fleet_reply_number(r, 0, &epoch) || epoch != fleet_base_epoch(l->base)) {
-        fleet_store_fail(store, "the store has lost its data");
-        return false;
-    }
     if (!fleet_reply_number(r, 1, &count) || !fleet_reply_number(r, 2, &now)) {
-        fleet_store_fail(store, "its keys of this fleet hold something else");
+        fleet_store_fail(l->base->store, "its keys of this fleet hold something else");
         return false;
     }
     fleet_lease_note_last(l, count);
@@ -168,6 +165,12 @@ void fleet_lease_init(struct fleet_lease *l, const struct fleet_base *base,
     *l = (struct fleet_lease){.base = base, .waiters = waiters, .why = "not connected yet"};
     atomic_store(&base->page->until_ms, 0);
     atomic_store(&base->page->since_ms, clock_mono_ms());
+}
+
+void fleet_lease_hold(struct fleet_lease *l, uint64_t until_ms, bool elsewhere)
+{
+    l->hold_ms = until_ms;
+    l->elsewhere = elsewhere;
 }
 
 void fleet_lease_note_last(struct fleet_lease *l, uint64_t last)

@@ -26,8 +26,10 @@ struct fleet_lease {
     bool connected_before;
     uint64_t sent_ms, renewed_ms; /* the renewal under way; 0: none. The last one */
     uint64_t store_now_ms;        /* the store's clock with that */
-    uint64_t last;                /* number of the log's last entry, as far as is known */
-    uint64_t goal;                /* to be applied before the lease holds */
+    uint64_t hold_ms;             /* no waiter is answered before; mono */
+    bool elsewhere;
+    uint64_t last; /* number of the log's last entry, as far as is known */
+    uint64_t goal; /* to be applied before the lease holds */
     uint32_t n_hosts;
     struct fleet_lease_host {
         char name[FLEET_HOST_SIZE];
@@ -44,6 +46,10 @@ void fleet_lease_begin(struct fleet_lease *l, uint64_t last);
 /* Renews it, which shows the others what is applied here, and shows what they have. False: a renewal
  * is under way, or the link is down. */
 bool fleet_lease_renew(struct fleet_lease *l);
+/* Hosts that are not known here may have a lease until then: invalidations wait for it. elsewhere: some may
+ * have followed another server when the epoch began, until a host that reaches both has fenced that, which
+ * takes less than a lease. */
+void fleet_lease_hold(struct fleet_lease *l, uint64_t until_ms, bool elsewhere);
 /* A member has applied more: the lease holds from when it was asked for, once all is applied that was
  * there before it. */
 void fleet_lease_look(struct fleet_lease *l);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* fleet_pending: see fleet_pending.h. */
 #include "daemons/control/model/fleet_pending.h"
+#include "polder/clock.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -40,6 +41,12 @@ static void note_sent(struct fleet_pending *p, uint64_t last, uint64_t before)
         before = p->sent_at[n].before;
     p->sent_at[n++] = (struct fleet_sent){last, before};
     p->n_sent = n;
+}
+
+void fleet_pending_compare(struct fleet_pending *p, uint64_t began_ms)
+{
+    p->all |= p->logged_ms >= began_ms;
+    show_unsent(p);
 }
 
 void fleet_pending_forget_sent(struct fleet_pending *p)
@@ -84,17 +91,17 @@ static uint64_t drop_logged(struct fleet_pending *p, uint32_t n, uint64_t last)
 static void on_appended(void *arg, const redisReply *r)
 {
     struct fleet_pending *p = arg;
-    uint64_t epoch, last, before = 0;
+    uint64_t last, before = 0;
     const uint32_t n = p->n_sending;
-    if (!fleet_reply_is_list(p->base->store, r))
+    if (!fleet_reply_is_of_epoch(p->base, r))
         return; /* they are sent again */
-    if (!fleet_reply_number(r, 0, &epoch) || epoch != fleet_base_epoch(p->base) ||
-        !fleet_reply_number(r, 1, &last) || last < n) {
+    if (!fleet_reply_number(r, 1, &last) || last < n) {
         fleet_store_fail(p->base->store, "the store has lost its data");
         return;
     }
     p->n_sending = 0;
     p->sent += n;
+    p->logged_ms = clock_mono_ms();
     if (p->sending_all)
         p->sending_all = false;
     else

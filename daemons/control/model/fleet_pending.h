@@ -20,9 +20,10 @@ struct fleet_pending {
     STAILQ_HEAD(, fleet_pending_entry) list;
     uint32_t n, n_sending; /* the first ones are under way */
     size_t bytes;
-    bool all;         /* more than is remembered: everything */
-    bool sending_all; /* that is under way, and none of the list */
-    uint64_t sent;    /* in all */
+    bool all;           /* more than is remembered: everything */
+    bool sending_all;   /* that is under way, and none of the list */
+    uint64_t sent;      /* in all */
+    uint64_t logged_ms; /* mono, of the last batch that the log has taken */
     /* In the log, and not read back from it yet: up to which number, and before which marks here. */
     struct fleet_sent {
         uint64_t last, before;
@@ -40,6 +41,9 @@ void fleet_pending_add(struct fleet_pending *p, const struct fleet_entry *e,
 void fleet_pending_send(struct fleet_pending *p);
 /* The link is down: what was under way is sent again, and nothing of it is waited for. */
 void fleet_pending_lose(struct fleet_pending *p);
+/* Another history of the store is entered, which began then (mono), or a little later: what the log before
+ * has taken since hosts of this one have not heard. */
+void fleet_pending_compare(struct fleet_pending *p, uint64_t began_ms);
 /* The log is another one. */
 void fleet_pending_forget_sent(struct fleet_pending *p);
 bool fleet_pending_is_empty(const struct fleet_pending *p);

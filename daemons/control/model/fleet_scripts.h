@@ -7,7 +7,9 @@
  *   log     stream; entry N-0 has the field e, an entry of fleet_entry.h
  *   count   the number of the last entry
  *   epoch   names this history of both: when it began, in ms of the store's clock, and six random
- *           digits; made by the first that finds none, or a server of another run
+ *           digits; made by the first that finds none, or a server of another run; "fenced": it was
+ *           ended by hosts that follow another master
+ *   fence   the name of that master; it expires, and until then no epoch is made
  *   run     of the server under which the epoch was made
  *   hosts   hash: host -> "INSTANCE EPOCH APPLIED UNTIL", UNTIL in ms of the store's own clock
  *   shares, limit:HASH  of limits: fleet_limit_scripts.h
@@ -29,21 +31,32 @@
     "local t = redis.call('TIME')\n"                                                               \
     "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
-/* KEYS log count epoch hosts run; ARGV host instance digits run: {epoch, count, first id of the log}, or
- * {"taken"} where a living host has that name. */
+/* KEYS log count epoch hosts run fence; ARGV host instance digits run: {epoch, count, first id of the log,
+ * now}, or {"taken"} where a living host has that name, {"fenced", name of the other master}. */
 static const char fleet_script_enter[] =
-    FLEET_NOW "local other = redis.call('HGET', KEYS[4], ARGV[1])\n"
+    FLEET_NOW "local by = redis.call('GET', KEYS[6])\n"
+              "if by then return {'fenced', by} end\n"
+              "local other = redis.call('HGET', KEYS[4], ARGV[1])\n"
               "if other then\n"
               "  local i, until_ms = string.match(other, '^(%x+) %d+ %d+ (%d+)$')\n"
               "  if i and i ~= ARGV[2] and tonumber(until_ms) > now then return {'taken'} end\n"
               "end\n"
-              "if redis.call('GET', KEYS[5]) ~= ARGV[4] or not redis.call('GET', KEYS[3]) then\n"
+              "local epoch = redis.call('GET', KEYS[3])\n"
+              "if redis.call('GET', KEYS[5]) ~= ARGV[4] or not epoch or epoch == 'fenced' then\n"
               "  redis.call('SET', KEYS[5], ARGV[4])\n"
               "  redis.call('SET', KEYS[3], string.format('%.0f', now)..ARGV[3])\n"
               "end\n"
               "local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)\n"
               "return {redis.call('GET', KEYS[3]), redis.call('GET', KEYS[2]) or '0', first[1] and "
-              "first[1][1] or ''}\n";
+              "first[1][1] or '', string.format('%.0f', now)}\n";
+
+/* KEYS epoch fence; ARGV the epoch that is to end, name of the other master, ms: "fenced", or "changed"
+ * where the epoch is another one. */
+static const char fleet_script_fence[] =
+    "if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 'changed' end\n"
+    "redis.call('SET', KEYS[1], 'fenced')\n"
+    "redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])\n"
+    "return 'fenced'\n";
 
 /* KEYS log count epoch hosts; ARGV host instance epoch applied lease: {epoch, count, now, name, value,
  * name, value...}. A host in another epoch gets no lease. */

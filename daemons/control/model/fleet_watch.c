@@ -68,7 +68,8 @@ static void look_for_late_hosts(const struct late *l, struct condition_table *ta
         char reason[80];
         if (late_ms(l, h) <= FLEET_LATE_MS)
             continue;
-        snprintf(reason, sizeof reason, "%" PRIu64 " entries are not applied, the oldest for %" PRIu64 " s",
+        snprintf(reason, sizeof reason,
+                 "%" PRIu64 " entries are not applied, the oldest for %" PRIu64 " s",
                  l->view->last - applied, late_ms(l, h) / 1000);
         condition_raise(table, COND_FLEET_LAG, h->name, reason, real_ms);
     }
@@ -118,12 +119,15 @@ void fleet_watch_look(struct fleet_watch *w, const struct fleet_view *v,
                   v->store, real_ms);
     condition_set(table, COND_FLEET_STORE_CHANGED, v->name,
                   is_recent(w->moved_ms, FLEET_MOVED_MS, now_ms), w->moved, real_ms);
+    condition_set(table, COND_FLEET_TWO_MASTERS, v->name, v->rival != NULL,
+                  v->rival ? v->rival : "", real_ms);
 }
 
 void fleet_watch_end(struct condition_table *table, uint64_t real_ms)
 {
     static const enum condition_id all[] = {COND_FLEET_LAG, COND_FLEET_NAME_TAKEN,
-                                            COND_FLEET_LEARNING, COND_FLEET_STORE_CHANGED};
+                                            COND_FLEET_LEARNING, COND_FLEET_STORE_CHANGED,
+                                            COND_FLEET_TWO_MASTERS};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         condition_clear_except(table, all[i], NULL, NULL, real_ms);
 }

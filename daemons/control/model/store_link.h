@@ -60,7 +60,7 @@ void store_link_init(struct store_link *l, struct ev_loop *loop, uint64_t patien
 /* address NULL: it is resolved, each time to the next address of the name. server: valid as long as the
  * link is open. */
 void store_link_open(struct store_link *l, const struct config_store *server, const char *address);
-/* At once, and nobody is told but those that wait for replies. */
+/* At once, without `failed`; replies that are waited for are NULL. */
 void store_link_close(struct store_link *l);
 /* It is closed from the loop, for that reason. */
 void store_link_fail(struct store_link *l, const char *why);
