@@ -40,6 +40,12 @@ static bool take_token(struct supervisor *s, struct route_values *own)
     return true;
 }
 
+void admit_again(struct supervisor *s, const struct config_route *route)
+{
+    struct route_values *own = &s->route_values[route->index];
+    own->bucket.tokens += own->ws.connect_rate > 0;
+}
+
 /* Of one client on one route. Looked at only where it may be too many. */
 static uint32_t on_route(const struct supervisor *s, const struct client_count *c,
                          const struct config_route *route)

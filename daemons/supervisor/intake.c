@@ -102,6 +102,17 @@ static const struct refusal *look_at(struct supervisor *s, const struct config_r
     return r;
 }
 
+/* The same of one that the whole fleet has no room for. */
+static const struct refusal *refused_by(struct supervisor *s, const struct clientip *ip,
+                                        const struct config_route *route, enum admit why,
+                                        struct refusal *r)
+{
+    *r = (struct refusal){PROBLEM_UNAVAILABLE, 1 + (unsigned)(random_next(&s->random) % 10),
+                          admit_reason(why), admit_limit(why)};
+    admit_log(s, route, ip, why);
+    return r;
+}
+
 static void turn_away(struct supervisor *s, int fd, const struct refusal *r, struct lines limits,
                       struct ws_refused *line)
 {
@@ -115,42 +126,107 @@ static void turn_away(struct supervisor *s, int fd, const struct refusal *r, str
     ws_line_refused(s, line);
 }
 
-/* Takes fd. */
-static void take_client(struct supervisor *s, const struct handover *h, const char *rest, int fd)
+/* What a worker's message says. */
+struct handshake {
+    const struct handover *h;
+    const char *id, *lines, *head;
+    const struct config_route *route;
+    struct clientip ip; /* a client with a /64 has as many addresses as it likes */
+    bool probe;
+};
+
+static struct handshake handshake_of(const struct supervisor *s, const struct handover *h,
+                                     const char *rest)
 {
-    static const struct refusal no_memory = {PROBLEM_UNAVAILABLE, 1, "out of memory", NULL};
-    const char *id = rest + h->route_len, *lines = id + h->id_len, *head = lines + h->limit_len;
-    const struct config_route *route = find_route(s, rest, h->route_len);
-    const struct lines limits = {lines, h->limit_len};
-    struct clientip peer, ip;
-    struct refusal refusal;
+    struct clientip peer;
+    struct handshake hs = {.h = h,
+                           .id = rest + h->route_len,
+                           .route = find_route(s, rest, h->route_len),
+                           .probe = h->flags & HANDOVER_PROBE};
+    hs.lines = hs.id + h->id_len;
+    hs.head = hs.lines + h->limit_len;
     memcpy(peer.addr, h->peer, sizeof peer.addr);
-    clientip_group(&peer, &ip); /* a client with a /64 has as many addresses as it likes */
-    const bool probe = h->flags & HANDOVER_PROBE;
-    const struct refusal *no = look_at(s, route, &ip, probe, head, h->head_len, &refusal);
-    struct session *x = no ? NULL : session_new(s, fd, route, &ip, probe);
+    clientip_group(&peer, &hs.ip);
+    return hs;
+}
+
+static void turn_away_handshake(struct supervisor *s, const struct handshake *hs, int fd,
+                                const struct refusal *no)
+{
+    turn_away(s, fd, no, (struct lines){hs->lines, hs->h->limit_len},
+              &(struct ws_refused){.route = hs->route,
+                                   .peer = hs->h->peer,
+                                   .head = hs->head,
+                                   .head_len = hs->h->head_len,
+                                   .limit = no->limit,
+                                   .probe = hs->probe});
+}
+
+static const struct refusal no_memory = {PROBLEM_UNAVAILABLE, 1, "out of memory", NULL};
+
+/* It may come in; takes fd. rows: where it is counted already. */
+static void begin_session(struct supervisor *s, const struct handshake *hs, int fd, uint8_t rows)
+{
+    const struct handover *h = hs->h;
+    struct session *x = session_new(s, fd, hs->route, &hs->ip, hs->probe);
     if (!x) {
-        turn_away(s, fd, no ? no : &no_memory, limits,
-                  &(struct ws_refused){.route = route,
-                                       .peer = h->peer,
-                                       .head = head,
-                                       .head_len = h->head_len,
-                                       .limit = no ? no->limit : NULL,
-                                       .probe = probe});
+        ws_fleet_leave(s, hs->route, &hs->ip, rows);
+        turn_away_handshake(s, hs, fd, &no_memory);
         return;
     }
-    x->client_id = client_id_make(id, h->id_len);
+    x->fleet = rows;
+    x->client_id = client_id_make(hs->id, h->id_len);
     survive_asking(s, x);
-    if (!make_pending(x, h, lines)) {
+    if (!make_pending(x, h, hs->lines)) {
         refuse_session(s, x, &no_memory, END_FAILED);
         return;
     }
-    if (!probe)
+    if (!hs->probe)
         ws_line_begin(s, x, h->peer);
-    if (route->upstream && !(h->flags & HANDOVER_LOCAL))
+    if (hs->route->upstream && !(h->flags & HANDOVER_LOCAL))
         backend_begin(s, x);
     else
         local_begin(s, x);
+}
+
+/* Takes fd, unless it is false: then the handshake waits for the store of the fleet. */
+static bool take_handshake(struct supervisor *s, const struct handover *h, const char *rest, int fd,
+                           enum ws_fleet_try try)
+{
+    const struct handshake hs = handshake_of(s, h, rest);
+    struct refusal refusal;
+    enum admit why;
+    uint8_t rows = 0;
+    const struct refusal *no = look_at(s, hs.route, &hs.ip, hs.probe, hs.head, h->head_len, &refusal);
+    const enum ws_fleet_result fleet =
+        no || hs.probe ? WS_FLEET_ADMITS : ws_fleet_enter(s, hs.route, &hs.ip, try, &rows, &why);
+    if (fleet == WS_FLEET_WAITS) {
+        admit_again(s, hs.route);
+        return false;
+    }
+    if (fleet == WS_FLEET_REFUSES) {
+        admit_again(s, hs.route);
+        no = refused_by(s, &hs.ip, hs.route, why, &refusal);
+    }
+    if (no)
+        turn_away_handshake(s, &hs, fd, no);
+    else
+        begin_session(s, &hs, fd, rows);
+    return true;
+}
+
+/* Takes fd. len: of rest. */
+static void take_client(struct supervisor *s, const struct handover *h, const char *rest,
+                        size_t len, int fd)
+{
+    if (!take_handshake(s, h, rest, fd, WS_FLEET_FIRST) && !ws_fleet_wait(s, h, rest, len, fd))
+        take_handshake(s, h, rest, fd, WS_FLEET_LAST);
+}
+
+void intake_begin(struct supervisor *s)
+{
+    ws_fleet_begin(s, take_handshake);
+    ws_fleet_end_begin(s);
 }
 
 /* Whole lines, and no blank one: nothing of a worker's ends the head early. */
@@ -225,9 +301,13 @@ static int take_message(struct supervisor *s, int link)
         servers_take_table(s, fds[0]);
         return 1;
     }
-    if (good && !(h.flags & (HANDOVER_TELLS | HANDOVER_SERVERS)) && h.head_len && n_fds == 1 &&
+    if (good && (h.flags & HANDOVER_SLOTS) && n_fds == 2) {
+        ws_fleet_take_page(s, fds[0], fds[1]);
+        return 1;
+    }
+    if (good && !(h.flags & (HANDOVER_TELLS | HANDOVER_SERVERS | HANDOVER_SLOTS)) && h.head_len && n_fds == 1 &&
         is_stream(fds[0])) {
-        take_client(s, &h, bytes + sizeof h, fds[0]);
+        take_client(s, &h, bytes + sizeof h, (size_t)n - sizeof h, fds[0]);
         return 1;
     }
     for (int i = 0; i < n_fds; i++)

@@ -179,6 +179,7 @@ static bool reload(struct supervisor *s)
     values_tell_files(s);
     s->arena[0] = memory;
     munmap(old_memory, SHARED_REGION_SIZE);
+    ws_fleet_read_config(s);
     survive_read_again(s);
     for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry))
         if (x->state == SESSION_OPEN && !x->deadline_ms)
@@ -224,6 +225,12 @@ static void end_turn(struct supervisor *s)
 {
     bury_ended(s);
     supervisor_log_flush(s);
+}
+
+static void before_replaced(struct supervisor *s)
+{
+    ws_fleet_flush(s);
+    end_turn(s);
 }
 
 static void before_sleep(struct ev_loop *loop, ev_prepare *w, int revents)
@@ -369,9 +376,10 @@ static int run(struct supervisor *s, struct custodian *c, bool resumes)
     timer_wheel_init(&s->wheel, s->loop, &s->now_ms, 0);
     s->seed = random_next(&s->random);
     s->on_local_message = local_message;
+    intake_begin(s);
     s->on_due = on_due;
     s->on_upgrade_requested = upgrade_requested;
-    s->before_replaced = end_turn;
+    s->before_replaced = before_replaced;
     s->on_custodian_says = upgrade_of_custodian;
     s->on_pack = restart_pack;
     s->on_hand_over = restart_hand_over;
@@ -416,6 +424,7 @@ static int run(struct supervisor *s, struct custodian *c, bool resumes)
     unblock_signals();
     ev_run(s->loop, 0);
     presence_end(s);
+    ws_fleet_flush(s);
     for (struct session *x = LIST_FIRST(&s->sessions), *next; x; x = next) {
         next = LIST_NEXT(x, entry);
         session_end(s, x, END_DRAIN);

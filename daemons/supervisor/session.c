@@ -141,6 +141,7 @@ void session_end(struct supervisor *s, struct session *x, enum session_end why)
     leg_close(s, &x->client);
     leg_close(s, &x->backend);
     timer_stop(&s->wheel, &x->timer);
+    ws_fleet_leave(s, x->route, &x->count->ip, x->fleet);
     admit_leave(s, x->count);
     count_open(s, x, -1u);
     LIST_REMOVE(x, entry);

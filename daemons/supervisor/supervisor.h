@@ -6,6 +6,7 @@
  *
  *   intake.c        a worker's message with the client's socket becomes a session, or a refusal
  *   admit.c         is there room: in all, on the route, for this client, for this second
+ *   fleet.c         the same over all hosts of a fleet
  *   backend.c       connects to a server of the route and relays the handshake; or
  *   refuse.c        answers in plain HTTP: our own refusal, or a backend's; and closes in stages
  *   servers.c       which server, by the shared table of states
@@ -33,6 +34,7 @@
 #include "daemons/net/buffer.h"
 #include "daemons/net/listener.h"
 #include "daemons/net/timer_wheel.h"
+#include "daemons/supervisor/fleet.h"
 #include "daemons/supervisor/leaked.h"
 #include "daemons/supervisor/ws/frames.h"
 #include "polder/access_log.h"
@@ -147,6 +149,7 @@ struct session {
     uint16_t close_code;   /* of the first close frame; 0: there was none */
     uint8_t state, end;
     uint8_t turn; /* > 0: its bytes are being looked at, and what is put is written at the end */
+    uint8_t fleet; /* rows of the fleet's slots that count it: bits by enum ws_fleet_key */
     bool probe;   /* of polderctl verify: not counted, and takes no other session's place */
     bool goodbye; /* we close: what data still comes is dropped */
     bool leaves;  /* the service stops, and it is told so behind the messages under way */
@@ -243,6 +246,7 @@ struct supervisor {
     struct ev_loop *loop;
     struct server_table *servers; /* polderd's; NULL: no worker has come yet */
     int servers_fd;               /* its descriptor, for another program */
+    struct ws_fleet fleet;
     const char *path;
     const struct config *config;        /* mapped read-only */
     void *arena[1];                     /* of config */
@@ -382,6 +386,8 @@ const char *admit_limit(enum admit why);
 /* For the operator: at most one line a second, with the key to change. */
 void admit_log(struct supervisor *s, const struct config_route *route, const struct clientip *ip,
                enum admit why);
+/* Gives back what admit_check() has taken of connect_rate: it is not decided yet. */
+void admit_again(struct supervisor *s, const struct config_route *route);
 struct client_count *admit_enter(struct supervisor *s, const struct clientip *ip);
 void admit_leave(struct supervisor *s, struct client_count *c);
 
@@ -411,6 +417,7 @@ struct ws_refused {
 void ws_line_refused(struct supervisor *s, const struct ws_refused *r);
 
 /* intake.c */
+void intake_begin(struct supervisor *s); /* before any message comes */
 /* Before the process forks: the socket that systemd has passed, if there is one, is what
  * intake_open() finds. *box: what a process before us has left there; -1: nothing. 0 or a negative
  * errno, which is logged. */

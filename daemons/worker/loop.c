@@ -27,6 +27,7 @@
 #include "daemons/worker/fetch/store.h"
 #include "daemons/worker/fetch/upstream.h"
 #include "daemons/worker/request/limits.h"
+#include "daemons/worker/request/limits_slots.h"
 #include "daemons/worker/request/limits_wait.h"
 #include "daemons/worker/message/messages.h"
 #include "daemons/worker/message/route_state.h"
@@ -222,12 +223,14 @@ static void on_heartbeat(EV_P_ ev_timer *watcher, int events)
     repeat_sweep(w);
     buffer_pool_trim(&w->buffers);
     supervisor_link_catch_up(w);
+    supervisor_link_send_slots(w);
     warm_rpc_open(w);
     long_poll_wake(w); /* a fetch that ended without a wake-up */
     identity_watch(w);
     if (w->draining)
         long_poll_leave(w);
     drained_follow(w);
+    limits_slots_follow(w);
     limit_top_refill(&w->limits->top);
     limit_top_refill(&w->messages->poll_top);
     if (reader_ready(w)) /* notices a rotation without requests, and unmaps the old store */

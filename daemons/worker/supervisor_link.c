@@ -23,24 +23,26 @@ void supervisor_link_close(struct worker *w)
     w->supervisor.fd = -1;
 }
 
-/* One message on the connection, with the socket where fd >= 0. 0 or a negative errno. */
-static int send_once(int to, struct iovec *iov, size_t n, int fd)
+#define FDS_MAX 2
+
+/* One message on the connection, with n_fds descriptors. 0 or a negative errno. */
+static int send_once(int to, struct iovec *iov, size_t n, const int *fds, size_t n_fds)
 {
     union {
         struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int))];
+        char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
     } control;
     memset(&control, 0, sizeof control);
     struct msghdr m = {.msg_iov = iov,
                        .msg_iovlen = n,
                        .msg_control = control.bytes,
-                       .msg_controllen = sizeof control.bytes};
+                       .msg_controllen = CMSG_SPACE(n_fds * sizeof *fds)};
     struct cmsghdr *cm = CMSG_FIRSTHDR(&m);
     cm->cmsg_level = SOL_SOCKET;
     cm->cmsg_type = SCM_RIGHTS;
-    cm->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(cm), &fd, sizeof fd);
-    if (fd < 0)
+    cm->cmsg_len = CMSG_LEN(n_fds * sizeof *fds);
+    memcpy(CMSG_DATA(cm), fds, n_fds * sizeof *fds);
+    if (!n_fds)
         m.msg_control = NULL, m.msg_controllen = 0;
     return sendmsg(to, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
@@ -51,7 +53,8 @@ static void send_table(const struct worker *w)
     struct handover h = {
         .magic = HANDOVER_MAGIC, .version = HANDOVER_VERSION, .flags = HANDOVER_SERVERS};
     struct iovec iov = {&h, sizeof h};
-    send_once(w->supervisor.fd, &iov, 1, shared_servers_fd(w->shared));
+    const int fd = shared_servers_fd(w->shared);
+    send_once(w->supervisor.fd, &iov, 1, &fd, 1);
 }
 
 static bool supervisor_link_connect(struct worker *w)
@@ -82,17 +85,32 @@ static bool supervisor_link_connect(struct worker *w)
     return true;
 }
 
-int supervisor_link_send(struct worker *w, struct iovec *iov, size_t n, int fd)
+static int send_all(struct worker *w, struct iovec *iov, size_t n, const int *fds, size_t n_fds)
 {
     for (int attempt = 0; attempt < 2; attempt++) {
         if (!supervisor_link_connect(w))
             return -ECONNREFUSED;
-        const int code = send_once(w->supervisor.fd, iov, n, fd);
+        const int code = send_once(w->supervisor.fd, iov, n, fds, n_fds);
         if (code == 0 || code == -EAGAIN || code == -EMSGSIZE || code == -ENOBUFS)
             return code;
         supervisor_link_close(w); /* it was restarted: once more on a new connection */
     }
     return -EPIPE;
+}
+
+int supervisor_link_send(struct worker *w, struct iovec *iov, size_t n, int fd)
+{
+    return send_all(w, iov, n, &fd, fd >= 0);
+}
+
+void supervisor_link_send_slots(struct worker *w)
+{
+    struct handover h = {
+        .magic = HANDOVER_MAGIC, .version = HANDOVER_VERSION, .flags = HANDOVER_SLOTS};
+    struct iovec iov = {&h, sizeof h};
+    const int fds[] = {shared_slots_fd(w->shared), w->shared->control_event};
+    if (config_has_fleet_websockets(w->config))
+        send_all(w, &iov, 1, fds, FDS_MAX);
 }
 
 static int tell(struct worker *w, struct str url, struct str tag)

@@ -24,6 +24,9 @@ struct supervisor_link {
 
 /* One message, with a descriptor where fd >= 0. 0, or a negative errno: it was not delivered. */
 int supervisor_link_send(struct worker *w, struct iovec *iov, size_t n, int fd);
+/* Where WebSockets are counted over a fleet: the page of their slots. Each second, and before each of
+ * them: a supervisor that has just begun knows nothing of it. */
+void supervisor_link_send_slots(struct worker *w);
 void supervisor_link_close(struct worker *w);
 /* Clients of WebSocket routes that Polder answers alone hear of what this worker has invalidated:
  * a URL ("host/path?query") or a tag, the other one empty. */

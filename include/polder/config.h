@@ -121,8 +121,9 @@ struct config_limit {
     int line;
 };
 
-/* What values a limit with scope = "fleet" cannot have; NULL: these are good. */
-const char *config_fleet_limit_check(const struct runtime_limit *value);
+/* Whether a route counts WebSockets over the fleet. */
+struct config;
+bool config_has_fleet_websockets(const struct config *c);
 
 /* Which stored responses an identified request may share (polder-cache(7)). */
 enum config_share {
@@ -180,6 +181,8 @@ struct config_websocket {
     uint64_t max_message;         /* of a client */
     uint64_t max_message_backend; /* 0: any */
     double connect_rate;          /* handshakes a second, 0: unlimited */
+    enum config_scope scope;      /* of max_connections, max_per_client */
+    enum config_limit_cut_off cut_off;
     uint32_t drain_spread_ms;     /* of the top level alone: of the close frames at a stop */
     const char *const *origins;   /* allowed Origin values; none: all */
     uint32_t n_origins;
@@ -281,6 +284,7 @@ struct config_fleet {
     const char *name, *host, *secret;
     enum config_cut_off cut_off;
     uint32_t limit_timeout_ms; /* the longest that a request waits for what the store grants */
+    uint32_t slots_keep_ms;    /* the store keeps those of a host that is gone; fleet_slots.h */
 };
 
 /* How FIN from a client whose request waits is taken. */

@@ -26,6 +26,10 @@
 #define HANDOVER_PROBE 4u
 #define HANDOVER_LOCAL 8u
 
+/* In flags, once a second where WebSockets are counted over a fleet: two descriptors, of the page of
+ * slots (fleet_slots.h) and of the event that wakes control. */
+#define HANDOVER_SLOTS 16u
+
 struct handover {
     uint32_t magic;
     uint16_t version, flags;

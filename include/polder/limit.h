@@ -104,6 +104,11 @@ void limit_reset_all(struct limit_table *table, uint64_t limit_id);
  * 10 ms. */
 bool limit_enter(const struct limit_caller *caller, uint64_t key, uint32_t max);
 void limit_leave(const struct limit_caller *caller, uint64_t key);
+/* The same, of no more than the upper half of *word either, and of none unless *held_for is the key;
+ * both can change only under the lock of the key. */
+bool limit_enter_held(const struct limit_caller *caller, uint64_t key, uint32_t max,
+                      const _Atomic uint64_t *held_for, const _Atomic uint64_t *word);
+uint32_t limit_inside(const struct limit_caller *caller, uint64_t key); /* under way now */
 
 struct limit_table_stats {
     uint64_t entries, used, live, evicted_live;

@@ -36,6 +36,7 @@ struct alert_page;
 struct shift_page;
 struct fleet_page;
 struct fleet_grants;
+struct fleet_slots;
 struct sticky_counts;
 struct sticky_page;
 
@@ -59,7 +60,7 @@ struct sticky_page;
 #define SHARED_CLIENT_CELLS 16384
 typedef _Atomic uint16_t shared_client_row[SHARED_CLIENT_CELLS];
 
-#define SHARED_SEGMENTS (33 + SHARED_RINGS)
+#define SHARED_SEGMENTS (34 + SHARED_RINGS)
 
 /* A segment, with what is needed to pass it on. */
 struct shared_segment {
@@ -104,6 +105,7 @@ struct shared {
     struct shift_page *shift;          /* file-backed: state_dir/shift.page */
     struct fleet_page *fleet;          /* file-backed: state_dir/fleet.page; polder/fleet.h */
     struct fleet_grants *fleet_grants; /* polder/fleet_grants.h */
+    struct fleet_slots *fleet_slots;   /* polder/fleet_slots.h; with polder-supervisor */
     char *fleet_rings;                 /* [PROC_WORKER_SLOTS] rings, from workers to control */
     struct sticky_page *sticky;        /* file-backed: state_dir/sticky.page */
     struct sticky_counts *sticky_counts;
@@ -148,6 +150,7 @@ void shared_each_left(const struct shared *sh, void (*fn)(void *arg, const char 
 bool shared_is_whole(const struct shared *sh);
 /* The descriptor behind `servers`, for the supervisor. */
 int shared_servers_fd(const struct shared *sh);
+int shared_slots_fd(const struct shared *sh); /* the same of fleet_slots */
 /* In which a worker notes what it has invalidated, for other hosts. */
 struct ring *shared_fleet_ring(const struct shared *sh, unsigned worker_slot);
 /* Makes the master check the process table. Never blocks. */

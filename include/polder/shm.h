@@ -35,6 +35,7 @@ enum shm_kind {
     SHM_LIMIT_ROWS,
     SHM_FLEET,
     SHM_FLEET_GRANTS,
+    SHM_FLEET_SLOTS,
 };
 
 struct shm_header {

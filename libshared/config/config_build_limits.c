@@ -26,17 +26,11 @@ static void build_exempt(struct config_parse *p, cfg_t *s, struct config_limit *
     l->exempt_values = values;
 }
 
-/* What counts in the store does not count requests under way. */
 static void check_scope(struct config_parse *p, cfg_t *s, const struct config_limit *l)
 {
-    const char *why;
-    if (l->scope != CONFIG_SCOPE_FLEET)
-        return;
-    if (!cfg_size(p->root, "fleet"))
+    if (l->scope == CONFIG_SCOPE_FLEET && !cfg_size(p->root, "fleet"))
         config_complain(p, config_line_of(p, s, "scope"),
                         "limit \"%s\": scope = \"fleet\" needs a section fleet", l->name);
-    if ((why = config_fleet_limit_check(&l->value)))
-        config_complain(p, config_line_of(p, s, "scope"), "limit \"%s\": %s", l->name, why);
 }
 
 static void build_limit(struct config_parse *p, cfg_t *s, struct config_limit *l)
@@ -64,12 +58,13 @@ static void build_limit(struct config_parse *p, cfg_t *s, struct config_limit *l
     config_check_name(p, "limit", l->name, l->line);
 }
 
-const char *config_fleet_limit_check(const struct runtime_limit *value)
+bool config_has_fleet_websockets(const struct config *c)
 {
-    if (value->concurrent)
-        return "concurrent counts the requests of one host; scope = \"fleet\" needs a limit "
-               "without it";
-    return NULL;
+    for (uint32_t i = 0; i < c->n_routes; i++)
+        if (c->routes[i].websocket && (c->routes[i].websocket->scope == CONFIG_SCOPE_FLEET ||
+                                       c->websocket.scope == CONFIG_SCOPE_FLEET))
+            return true;
+    return false;
 }
 
 void config_build_limits(struct config_parse *p, struct config *c)

@@ -20,6 +20,9 @@ static void read_values(struct config_parse *p, cfg_t *s, struct config_websocke
     w->set = config_read(p, s, CONFIG_SECTION_WEBSOCKET, w);
     config_check_each(p, s, "origins", w->origins, w->n_origins, config_is_origin,
                       "an origin such as \"https://app.example.org\"");
+    if (config_stated(s, "scope") && w->scope == CONFIG_SCOPE_FLEET && !cfg_size(p->root, "fleet"))
+        config_complain(p, config_line_of(p, s, "scope"),
+                        "websocket: scope = \"fleet\" needs a section fleet");
 }
 
 void config_build_websocket(struct config_parse *p, cfg_t *s, struct config *c)

@@ -75,9 +75,28 @@ static void row_claim(const struct limit_caller *c)
     atomic_store(owner, c->incarnation);
 }
 
+uint32_t limit_inside(const struct limit_caller *c, uint64_t key)
+{
+    const uint64_t n = inside(c, key);
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+static uint32_t lower_of(uint64_t key, uint32_t max, const _Atomic uint64_t *owner,
+                         const _Atomic uint64_t *word)
+{
+    const uint32_t held = atomic_load(owner) == key ? (uint32_t)(atomic_load(word) >> 32) : 0;
+    return held < max ? held : max;
+}
+
 bool limit_enter(const struct limit_caller *c, uint64_t key, uint32_t max)
 {
-    _Atomic uint64_t *lock = &c->table->stripe[(key >> 32) % LIMIT_STRIPES];
+    return limit_enter_held(c, key, max, NULL, NULL);
+}
+
+bool limit_enter_held(const struct limit_caller *c, uint64_t key, uint32_t max,
+                      const _Atomic uint64_t *held_for, const _Atomic uint64_t *word)
+{
+    _Atomic uint64_t *lock = limit_stripe(c, key);
     bool entered = false;
     row_claim(c);
     _Atomic uint64_t *cell =
@@ -89,6 +108,8 @@ bool limit_enter(const struct limit_caller *c, uint64_t key, uint32_t max)
     if (!limit_lock(c, lock))
         return false;
     const uint64_t count = atomic_load_explicit(cell, memory_order_relaxed) & COUNT_MASK;
+    if (word)
+        max = lower_of(key, max, held_for, word);
     if (count < COUNT_MASK && inside(c, key) < max) {
         atomic_store_explicit(cell, cell_tag(key) << LIMIT_CELL_COUNT_BITS | (count + 1),
                               memory_order_release);

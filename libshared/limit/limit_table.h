@@ -304,6 +304,10 @@ static inline uint32_t limit_table_format(struct limit_table *table,
         return home;
     return limit_table_register(table, value, home);
 }
+static inline _Atomic uint64_t *limit_stripe(const struct limit_caller *c, uint64_t key)
+{
+    return &c->table->stripe[(key >> 32) % LIMIT_STRIPES];
+}
 /* A lock that names its owner, for anything short: false if it cannot be had within 10 ms. */
 bool limit_lock(const struct limit_caller *caller, _Atomic uint64_t *lock);
 void limit_unlock(const struct limit_caller *caller, _Atomic uint64_t *lock);

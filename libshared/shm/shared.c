@@ -11,6 +11,7 @@
 #include "polder/fetch_lock.h"
 #include "polder/fleet.h"
 #include "polder/fleet_grants.h"
+#include "polder/fleet_slots.h"
 #include "polder/history.h"
 #include "polder/inval.h"
 #include "polder/limit.h"
@@ -297,11 +298,15 @@ static bool shared_tables(struct shared *sh, const struct shared_options *opt)
     sh->fleet_grants = shared_numbered(sh, opt, "polder-fleet-grants", SHM_FLEET_GRANTS,
                                        sizeof(struct fleet_grants),
                                        LAYOUT(FLEET_GRANTS_LAYOUT, sizeof(struct fleet_grants)));
+    sh->fleet_slots =
+        shared_segment(sh, opt, "polder-fleet-slots", SHM_FLEET_SLOTS, fleet_slots_layout(),
+                       sizeof(struct fleet_slots));
     sh->sticky_counts =
         shared_body(sh, opt, "polder-sticky", SHM_STICKY, sizeof(struct sticky_counts));
     return sh->proc && sh->stats && sh->limits && sh->shadow_limits && sh->fetch_locks && sh->ref &&
            sh->cache && sh->clients && sh->servers && sh->recent && sh->tenants && sh->history &&
-           sh->alerts && sh->fleet_rings && sh->fleet_grants && sh->sticky_counts;
+           sh->alerts && sh->fleet_rings && sh->fleet_grants && sh->fleet_slots &&
+           sh->sticky_counts;
 }
 
 /* Sparse: an unused ring or region costs address space only. */
@@ -436,12 +441,22 @@ bool shared_is_whole(const struct shared *sh)
     return true;
 }
 
-int shared_servers_fd(const struct shared *sh)
+static int fd_of(const struct shared *sh, const void *base)
 {
     for (size_t i = 0; i < sh->segs; i++)
-        if (sh->seg[i].shm.base == sh->servers)
+        if (sh->seg[i].shm.base == base)
             return sh->seg[i].shm.fd;
     return -1;
+}
+
+int shared_servers_fd(const struct shared *sh)
+{
+    return fd_of(sh, sh->servers);
+}
+
+int shared_slots_fd(const struct shared *sh)
+{
+    return fd_of(sh, sh->fleet_slots);
 }
 
 static void shared_wake(int event)

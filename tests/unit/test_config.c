@@ -150,11 +150,30 @@ static void a_limit_of_the_fleet_needs_one_and_counts_what_a_store_can(void **st
                      "needs a section fleet");
     c = load(A_FLEET "limit \"a\" { requests = 5 scope = fleet algorithm = gcra }\n");
     assert_int_equal(c->limits[0].value.algorithm, RUNTIME_GCRA);
-    assert_complains(A_FLEET
-                     "limit \"a\" {\n  requests = 5\n  scope = fleet\n  concurrent = 3\n}\n",
-                     4, "concurrent counts the requests of one host");
+    c = load(A_FLEET "limit \"a\" { requests = 5 scope = fleet concurrent = 3 }\n");
+    assert_int_equal(c->limits[0].value.concurrent, 3);
     assert_complains(A_FLEET "limit \"a\" {\n  requests = 5\n  scope = world\n}\n", 4,
                      "host or fleet");
+}
+
+static void websockets_may_count_over_the_fleet(void **state)
+{
+    (void)state;
+    const struct config *c =
+        load(A_FLEET "websocket { scope = fleet cut_off = closed }\n"
+                     "route \"/a\" { websocket { } }\n"
+                     "route \"/b\" { websocket { scope = host cut_off = open } }\n");
+    assert_int_equal(c->routes[0].websocket->scope, CONFIG_SCOPE_FLEET);
+    assert_int_equal(c->routes[0].websocket->cut_off, CONFIG_LIMIT_CLOSED);
+    assert_int_equal(c->routes[1].websocket->scope, CONFIG_SCOPE_HOST);
+    assert_int_equal(c->routes[1].websocket->cut_off, CONFIG_LIMIT_OPEN);
+    assert_true(config_has_fleet_websockets(c));
+    assert_int_equal(c->fleet.slots_keep_ms, 60000);
+    c = load("route \"/a\" { websocket { } }\n");
+    assert_false(config_has_fleet_websockets(c));
+    assert_complains("websocket {\n  scope = fleet\n}\n", 2, "needs a section fleet");
+    assert_complains("route \"/a\" {\n  websocket {\n    scope = fleet\n  }\n}\n", 3,
+                     "needs a section fleet");
 }
 
 static void a_fleet_that_cannot_be_is_named_without_its_secrets(void **state)
@@ -1047,6 +1066,7 @@ int main(void)
         cmocka_unit_test(the_buffers_of_request_bodies_have_bounds),
         cmocka_unit_test(a_fleet_has_stores_and_a_secret),
         cmocka_unit_test(a_limit_of_the_fleet_needs_one_and_counts_what_a_store_can),
+        cmocka_unit_test(websockets_may_count_over_the_fleet),
         cmocka_unit_test(a_fleet_that_cannot_be_is_named_without_its_secrets),
         cmocka_unit_test(codings_are_inherited_and_can_be_chosen),
         cmocka_unit_test(every_section_is_read),

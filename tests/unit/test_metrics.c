@@ -11,6 +11,7 @@
 #include "polder/shift.h"
 #include "polder/config.h"
 #include "polder/fleet_grants.h"
+#include "polder/fleet_slots.h"
 #include "polder/limit.h"
 
 #include <errno.h>
@@ -88,6 +89,9 @@ static int set_up(void **state)
     r->shared.fleet_grants = mmap(NULL, sizeof *r->shared.fleet_grants, PROT_READ | PROT_WRITE,
                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_ptr_not_equal(r->shared.fleet_grants, MAP_FAILED);
+    r->shared.fleet_slots = mmap(NULL, sizeof *r->shared.fleet_slots, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_ptr_not_equal(r->shared.fleet_slots, MAP_FAILED);
     r->config.on_alert = "";
     r->alert = (struct config_alert){.name = "memory", .severity = "critical", .enabled = true};
     r->config.alerts = &r->alert;
@@ -109,6 +113,7 @@ static int tear_down(void **state)
     munmap(r->shared.stats, sizeof *r->shared.stats * PROC_SLOTS);
     munmap(r->shared.limits, limit_table_size(1024));
     munmap(r->shared.fleet_grants, sizeof *r->shared.fleet_grants);
+    munmap(r->shared.fleet_slots, sizeof *r->shared.fleet_slots);
     shm_close(&r->conditions);
     free(r->text.at);
     free(r);

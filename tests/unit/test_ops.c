@@ -9,6 +9,7 @@
 #include "polder/conditions.h"
 #include "polder/config.h"
 #include "polder/fleet_grants.h"
+#include "polder/fleet_slots.h"
 #include "polder/limit.h"
 
 #include <errno.h>
@@ -68,6 +69,9 @@ static int set_up(void **state)
     r->shared.fleet_grants = mmap(NULL, sizeof *r->shared.fleet_grants, PROT_READ | PROT_WRITE,
                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     assert_ptr_not_equal(r->shared.fleet_grants, MAP_FAILED);
+    r->shared.fleet_slots = mmap(NULL, sizeof *r->shared.fleet_slots, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    assert_ptr_not_equal(r->shared.fleet_slots, MAP_FAILED);
     assert_int_equal(conditions_open(&r->conditions, NULL, CONDITIONS_OF_POLDERD), 0);
     r->shared.conditions = conditions_of(&r->conditions);
     r->control.shared = &r->shared;
@@ -93,6 +97,7 @@ static int tear_down(void **state)
     free(r->shared.alerts);
     munmap(r->shared.limits, limit_table_size(1024));
     munmap(r->shared.fleet_grants, sizeof *r->shared.fleet_grants);
+    munmap(r->shared.fleet_slots, sizeof *r->shared.fleet_slots);
     shm_close(&r->conditions);
     free(r);
     return 0;

@@ -5,8 +5,10 @@
 #include "daemons/control/methods/methods.h"
 #include "daemons/control/model/fleet_member.h"
 #include "daemons/control/model/fleet_share.h"
+#include "daemons/control/model/fleet_slots.h"
 #include "polder/config_keys.h"
 #include "polder/fleet_grants.h"
+#include "polder/fleet_slots.h"
 #include "polder/shared.h"
 
 static void put_host(struct rpc_out *o, const struct fleet_view *v, const struct fleet_host *h)
@@ -80,6 +82,32 @@ static void put_limits(const struct control *c, struct rpc_out *o)
     rpc_out_end(o);
 }
 
+/* Where requests under way, or WebSockets, are counted over the fleet. */
+static void put_slots(const struct control *c, struct rpc_out *o)
+{
+    const struct fleet_slots *p = c->shared->fleet_slots;
+    struct fleet_slots_view v;
+    if (!fleet_member_has_slots(c))
+        return;
+    fleet_slots_view(c->shared, &v);
+    rpc_out_map(o, "slots");
+    rpc_out_str(o, "state", v.comes ? "granted" : "cut off");
+    if (!v.comes)
+        rpc_out_f64(o, "kept_seconds", (double)v.left_ms / 1000);
+    rpc_out_u64(o, "keys", v.keys);
+    rpc_out_u64(o, "requests_held", v.held[FLEET_SLOT_REQUEST]);
+    rpc_out_u64(o, "requests_in_use", v.used[FLEET_SLOT_REQUEST]);
+    rpc_out_u64(o, "websockets_held", v.held[FLEET_SLOT_WEBSOCKET]);
+    rpc_out_u64(o, "websockets_in_use", v.used[FLEET_SLOT_WEBSOCKET]);
+    rpc_out_u64(o, "granted", atomic_load(&p->taken));
+    rpc_out_u64(o, "refusals", atomic_load(&p->refused));
+    rpc_out_u64(o, "calls", atomic_load(&p->calls));
+    rpc_out_u64(o, "waited", atomic_load(&p->waited));
+    rpc_out_u64(o, "waited_in_vain", atomic_load(&p->late));
+    rpc_out_u64(o, "ended", atomic_load(&p->ended));
+    rpc_out_end(o);
+}
+
 void fleet_show(struct control *c, const struct rpc_call *call)
 {
     struct fleet_view v;
@@ -110,6 +138,7 @@ void fleet_show(struct control *c, const struct rpc_call *call)
     rpc_out_u64(o, "strange", v.strange);
     put_cache(c, o);
     put_limits(c, o);
+    put_slots(c, o);
     put_servers(o, &v);
     put_hosts(o, &v);
     rpc_out_end(o);

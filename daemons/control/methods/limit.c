@@ -237,7 +237,7 @@ void limit_set(struct control *c, const struct rpc_call *call)
     struct limit_terms before, after;
     limits_terms(c, l, &values.limit[l->index], &before);
     after = before;
-    if (!limit_read_terms(c, call, l, &after))
+    if (!limit_read_terms(c, call, &after))
         return;
     const int code = persist ? runtime_persist_save(c->config->state_dir, l->name, &after.value,
                                                     after.exempts ? &after.exempt : NULL, l)

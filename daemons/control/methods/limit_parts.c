@@ -69,8 +69,7 @@ static bool set_one(struct control *c, const struct rpc_call *call, struct limit
     return row && !right;
 }
 
-bool limit_read_terms(struct control *c, const struct rpc_call *call, const struct config_limit *l,
-                      struct limit_terms *terms)
+bool limit_read_terms(struct control *c, const struct rpc_call *call, struct limit_terms *terms)
 {
     const msgpack_object *set = rpc_in_get(call->params, "set");
     const char *why;
@@ -78,10 +77,9 @@ bool limit_read_terms(struct control *c, const struct rpc_call *call, const stru
         if (!set_one(c, call, terms, &set->via.map.ptr[i]))
             return false;
     if (runtime_limit_check(&terms->value, &why) == 0)
-        why = l->scope == CONFIG_SCOPE_FLEET ? config_fleet_limit_check(&terms->value) : NULL;
-    if (why)
-        call_error(c, call->reply, RPC_BAD_ARGUMENT, "%s", why);
-    return !why;
+        return true;
+    call_error(c, call->reply, RPC_BAD_ARGUMENT, "%s", why);
+    return false;
 }
 
 /* ---- what a limit looks like ---- */

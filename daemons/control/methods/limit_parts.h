@@ -11,8 +11,7 @@ struct control;
 /* The limit that the call names, or NULL and the call is answered. */
 const struct config_limit *limit_named(struct control *c, const struct rpc_call *call);
 /* Changes what the call's "set" says. False: the call is answered. */
-bool limit_read_terms(struct control *c, const struct rpc_call *call, const struct config_limit *l,
-                      struct limit_terms *terms);
+bool limit_read_terms(struct control *c, const struct rpc_call *call, struct limit_terms *terms);
 
 void limit_put_values(struct rpc_out *o, const struct runtime_limit *value);
 /* list NULL: the list of the file, or its first items. */

@@ -105,7 +105,7 @@ static void try_begin(struct control *c, const struct rpc_call *call, const stru
     runtime_read(c->runtime, &values);
     requested.value = values.limit[l->index];
     if (!time_requested(c, call, &for_ms) || !may_be_tried(c, call) ||
-        !limit_read_terms(c, call, l, &requested))
+        !limit_read_terms(c, call, &requested))
         return;
     const uint64_t now_ms = clock_mono_ms();
     struct limit_try_terms terms = {.limit_id = l->id,

@@ -8,6 +8,7 @@
 #include "daemons/control/model/fleet_notes.h"
 #include "daemons/control/model/fleet_pending.h"
 #include "daemons/control/model/fleet_scripts.h"
+#include "daemons/control/model/fleet_scripts_slots.h"
 #include "daemons/control/model/fleet_servers.h"
 #include "daemons/control/model/fleet_store.h"
 #include "daemons/control/model/fleet_waiters.h"
@@ -32,6 +33,8 @@ static const char *const scripts[FLEET_SCRIPTS] = {
     [FLEET_SCRIPT_LIMIT_SHARE] = fleet_script_limit_share,
     [FLEET_SCRIPT_LIMIT_REPORT] = fleet_script_limit_report,
     [FLEET_SCRIPT_LIMIT_TAKE] = fleet_script_limit_take,
+    [FLEET_SCRIPT_SLOTS_RENEW] = fleet_script_slots_renew,
+    [FLEET_SCRIPT_SLOTS_TAKE] = fleet_script_slots_take,
 };
 
 enum state { CUT_OFF, COMPARING, ENTERING, MEMBER };

@@ -6,13 +6,16 @@
 #include "daemons/control/model/fleet_remember.h"
 #include "daemons/control/model/fleet_share.h"
 #include "daemons/control/model/fleet_limits.h"
+#include "daemons/control/model/fleet_slots.h"
 #include "daemons/control/model/fleet_watch.h"
 #include "daemons/control/model/invalidation.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
 #include "polder/fleet_grants.h"
+#include "polder/fleet_slots.h"
 #include "polder/inval.h"
+#include "polder/limit.h"
 #include "polder/log.h"
 #include "polder/shared.h"
 
@@ -29,6 +32,7 @@ struct fleet_member {
     struct fleet *fleet;
     struct fleet_share *share;
     struct fleet_limits *limits;
+    struct fleet_holder *holder;
     struct config_fleet config; /* a copy: configurations come and go */
     struct config_store stores[CONFIG_STORES_MAX];
     const char *store[CONFIG_STORES_MAX];
@@ -183,6 +187,18 @@ static void strange(void *arg, const char *what)
                     clock_real_ms());
 }
 
+static bool limits_come(const struct control *c, uint64_t now_ms)
+{
+    return !fleet_member_has_limits(c->config) ||
+           fleet_grants_come(c->shared->fleet_grants, now_ms);
+}
+
+static bool websockets_come(const struct control *c, uint64_t now_ms)
+{
+    return !config_has_fleet_websockets(c->config) ||
+           fleet_slots_come(c->shared->fleet_slots, now_ms);
+}
+
 /* Each limit that does what its cut_off says. */
 static void follow_limits(struct control *c, struct fleet_member *m)
 {
@@ -190,7 +206,7 @@ static void follow_limits(struct control *c, struct fleet_member *m)
                                         "each host admits the whole limit", "it refuses all"};
     struct condition_table *table = c->shared->conditions;
     const uint64_t now_ms = clock_mono_ms(), real_ms = clock_real_ms();
-    if (fleet_grants_come(c->shared->fleet_grants, now_ms) || !m->alone_ms)
+    if (!m->alone_ms || (limits_come(c, now_ms) && websockets_come(c, now_ms)))
         m->alone_ms = now_ms;
     if (m->alone_ms == now_ms)
         condition_clear_except(table, COND_FLEET_LIMIT_CUT_OFF, NULL, NULL, real_ms);
@@ -201,6 +217,9 @@ static void follow_limits(struct control *c, struct fleet_member *m)
         if (l->scope == CONFIG_SCOPE_FLEET)
             condition_raise(table, COND_FLEET_LIMIT_CUT_OFF, l->name, modes[l->cut_off], real_ms);
     }
+    if (!websockets_come(c, now_ms))
+        condition_raise(table, COND_FLEET_LIMIT_CUT_OFF, "websocket",
+                        "each section does what its cut_off says", real_ms);
 }
 
 static void follow_conditions(struct control *c, struct fleet_member *m)
@@ -252,13 +271,23 @@ void fleet_member_free(struct control *c)
     fleet_free(m->fleet);
     fleet_share_free(m->share);
     fleet_limits_free(m->limits); /* its replies have been called */
+    fleet_holder_free(m->holder);
     for (size_t i = 0; i < m->n_texts; i++)
         free(m->texts[i]);
     free(m);
 }
 
+static struct limit_caller caller_of(const struct control *c)
+{
+    return (struct limit_caller){.table = c->shared->limits,
+                                 .proc = c->shared->proc,
+                                 .slot = c->process->slot,
+                                 .incarnation = c->process->incarnation};
+}
+
 static void begin(struct control *c)
 {
+    const struct limit_caller caller = caller_of(c);
     struct fleet_member *m = calloc(1, sizeof *m);
     if (!m)
         return; /* at the next look */
@@ -270,8 +299,9 @@ static void begin(struct control *c)
     if (m->fleet) {
         m->share = fleet_share_new(c, m->fleet);
         m->limits = fleet_limits_new(c->loop, m->fleet, &m->config, c->shared);
+        m->holder = fleet_holder_new(c->loop, m->fleet, &m->config, c->shared, &caller);
     }
-    if (!m->share || !m->limits)
+    if (!m->share || !m->limits || !m->holder)
         fleet_member_free(c);
 }
 
@@ -279,6 +309,20 @@ bool fleet_member_has_limits(const struct config *config)
 {
     for (uint32_t i = 0; i < config->n_limits; i++)
         if (config->limits[i].scope == CONFIG_SCOPE_FLEET)
+            return true;
+    return false;
+}
+
+bool fleet_member_has_slots(const struct control *c)
+{
+    static struct runtime_values values; /* large; used within this call alone */
+    if (config_has_fleet_websockets(c->config))
+        return true;
+    if (!fleet_member_has_limits(c->config))
+        return false;
+    runtime_read(c->runtime, &values);
+    for (uint32_t i = 0; i < c->config->n_limits; i++)
+        if (c->config->limits[i].scope == CONFIG_SCOPE_FLEET && values.limit[i].concurrent)
             return true;
     return false;
 }
@@ -305,6 +349,9 @@ void fleet_member_follow(struct control *c)
     fleet_take_notes(c->fleet->fleet);
     fleet_limits_use(c->fleet->limits, fleet_member_has_limits(c->config));
     fleet_limits_take(c->fleet->limits);
+    fleet_holder_use(c->fleet->holder, fleet_member_has_slots(c),
+                     config_has_fleet_websockets(c->config), wanted->slots_keep_ms);
+    fleet_holder_take(c->fleet->holder);
     follow_conditions(c, c->fleet);
     follow_limits(c, c->fleet);
     if (clock_mono_ms() >= c->fleet->watched_ms + WATCH_MS)

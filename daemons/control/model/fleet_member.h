@@ -24,6 +24,8 @@ void fleet_member_share_view(const struct control *c, struct fleet_share_view *o
 
 /* ---- limits of the fleet ---- */
 bool fleet_member_has_limits(const struct config *config);
+/* Whether requests under way, or WebSockets, are counted over the fleet. */
+bool fleet_member_has_slots(const struct control *c);
 /* "granted", else each does what its cut_off says: "learning", as the store has begun anew, or
  * "cut off". */
 const char *fleet_member_limits_state(const struct control *c);

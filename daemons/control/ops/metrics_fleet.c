@@ -4,9 +4,11 @@
 #include "daemons/control/control.h"
 #include "daemons/control/model/fleet_member.h"
 #include "daemons/control/model/fleet_share.h"
+#include "daemons/control/model/fleet_slots.h"
 #include "polder/clock.h"
 #include "polder/config_keys.h"
 #include "polder/fleet_grants.h"
+#include "polder/fleet_slots.h"
 #include "polder/shared.h"
 
 static void put(struct metrics_writer *w, enum metric metric, uint64_t value)
@@ -62,6 +64,37 @@ static void write_limits(struct metrics_writer *w, const struct control *c)
     }
 }
 
+static void put_kinds(struct metrics_writer *w, enum metric metric, const uint64_t n[2])
+{
+    if (!metrics_family_begin(w, metric))
+        return;
+    metrics_u64(w, METRICS_LABELS({"kind", "requests"}), n[FLEET_SLOT_REQUEST]);
+    metrics_u64(w, METRICS_LABELS({"kind", "websockets"}), n[FLEET_SLOT_WEBSOCKET]);
+}
+
+static void write_slots(struct metrics_writer *w, const struct control *c)
+{
+    const struct fleet_slots *p = c->shared->fleet_slots;
+    struct fleet_slots_view v;
+    const uint64_t late = atomic_load(&p->late), waited = atomic_load(&p->waited);
+    fleet_slots_view(c->shared, &v);
+    put(w, METRIC_FLEET_SLOTS_DEGRADED, fleet_member_has_slots(c) && !v.comes);
+    put_kinds(w, METRIC_FLEET_SLOTS_HELD, v.held);
+    put_kinds(w, METRIC_FLEET_SLOTS_IN_USE, v.used);
+    put(w, METRIC_FLEET_SLOTS_GRANTED, atomic_load(&p->taken));
+    put(w, METRIC_FLEET_SLOTS_REFUSALS, atomic_load(&p->refused));
+    put(w, METRIC_FLEET_SLOTS_CALLS, atomic_load(&p->calls));
+    if (metrics_family_begin(w, METRIC_FLEET_SLOTS_WAITS)) {
+        metrics_u64(w, METRICS_LABELS({"result", "answered"}), waited > late ? waited - late : 0);
+        metrics_u64(w, METRICS_LABELS({"result", "late"}), late);
+    }
+    if (metrics_family_begin(w, METRIC_FLEET_SLOTS_ALONE)) {
+        metrics_u64(w, METRICS_LABELS({"result", "admitted"}), atomic_load(&p->cut_admitted));
+        metrics_u64(w, METRICS_LABELS({"result", "refused"}), atomic_load(&p->cut_refused));
+    }
+    put(w, METRIC_FLEET_SLOTS_ENDED, atomic_load(&p->ended));
+}
+
 void metrics_write_fleet(struct metrics_writer *w, const struct control *c)
 {
     const char *mode = config_word(&config_rows[CONFIG_FLEET_cut_off], c->config->fleet.cut_off);
@@ -83,4 +116,5 @@ void metrics_write_fleet(struct metrics_writer *w, const struct control *c)
     put_cache(w, c);
     put(w, METRIC_FLEET_GAPS, v.gaps);
     write_limits(w, c);
+    write_slots(w, c);
 }

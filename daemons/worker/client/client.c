@@ -5,6 +5,7 @@
  */
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/worker.h"
+#include "polder/fleet_slots.h"
 #include "polder/limit.h"
 #include "polder/stats.h"
 
@@ -241,10 +242,26 @@ bool client_may_keep(const struct client *c)
     return !c->body_pending || worth_discarding(c);
 }
 
+/* A request that had a slot of the fleet is over. */
+static void slot_left(struct worker *w, uint64_t id)
+{
+    const struct fleet_slot_key key = {{id, 0}};
+    struct fleet_slots *p = w->shared->fleet_slots;
+    struct fleet_slot *s = fleet_slot_find(p, FLEET_SLOT_REQUEST, &key);
+    if (s && fleet_slot_left(p, w->number, s))
+        shared_wake_control(w->shared);
+}
+
 void client_leave_limits(struct client *c)
 {
-    while (c->n_inside)
-        limit_leave(&c->worker->limit_caller, c->inside[--c->n_inside]);
+    struct worker *w = c->worker;
+    while (c->n_inside) {
+        const uint64_t id = c->inside[--c->n_inside];
+        limit_leave(&w->limit_caller, id);
+        if (c->inside_fleet >> c->n_inside & 1)
+            slot_left(w, id);
+    }
+    c->inside_fleet = 0;
 }
 
 void client_answered(struct client *c)

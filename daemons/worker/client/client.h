@@ -148,6 +148,7 @@ struct client {
     uint64_t inside[CONFIG_ROUTE_LIMITS_MAX];
     uint16_t tenant; /* row of its last request that was counted (message/tenants.h) */
     uint8_t n_inside;
+    uint8_t inside_fleet; /* bits of inside: ids of slots that the fleet counts */
     uint8_t state;     /* enum client_state; moved by client_move() alone */
     bool ready;        /* is on clients.ready */
     bool broken;       /* a write failed */

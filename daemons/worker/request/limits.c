@@ -7,6 +7,7 @@
  * cookies are decoded, everything else is the value as received.
  */
 #include "daemons/worker/request/limits_fleet.h"
+#include "daemons/worker/request/limits_slots.h"
 #include "daemons/http/h1.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/message/cors.h"
@@ -204,32 +205,37 @@ static void look(struct worker *w, struct charged *ch)
     }
 }
 
-/* Takes a place among the requests under way, for all limits that bound them or for none. What is
- * refused here has not been charged. */
-static bool enter(struct worker *w, struct client *c, struct charged *ch,
-                  struct limit_answer *answer)
+enum entered { ENTERED, NO_ROOM, WAITS };
+
+static enum entered enter_one(struct worker *w, const struct request *r, struct charged *ch,
+                              size_t i, bool known, struct limit_bill *bill)
 {
-    bool room = true;
-    for (size_t i = 0; i < ch->n; i++) {
-        const struct runtime_limit *l = ch->charge[i].limit;
-        struct stats_limit_row *row = limit_stats(w, ch->limit[i]);
-        ch->verdict[i] = (struct limit_verdict){.admitted = true};
-        if (!l->concurrent)
-            continue;
-        ch->verdict[i].admitted = limit_enter(&w->limit_caller, ch->charge[i].key, l->concurrent);
-        if (ch->verdict[i].admitted) {
-            c->inside[c->n_inside++] = ch->charge[i].key;
-        } else if (l->dry_run) {
-            stats_bump(&row->dry_refused, 1);
-            stats_add(w->stats, STATS_LIMIT_DRY_REFUSED, 1);
-        } else {
-            stats_bump(&row->refused, 1);
-            room = false;
-        }
+    static const enum entered of[] = {[LIMITS_SLOTS_ENTERED] = ENTERED,
+                                      [LIMITS_SLOTS_REFUSES] = NO_ROOM,
+                                      [LIMITS_SLOTS_WAITS] = WAITS};
+    const struct runtime_limit *l = ch->charge[i].limit;
+    struct client *c = r->client;
+    if (ch->limit[i]->scope == CONFIG_SCOPE_FLEET && !r->probe)
+        return of[limits_slots_enter(w, r, ch->limit[i], l, known, bill)];
+    if (!limit_enter(&w->limit_caller, ch->charge[i].key, l->concurrent))
+        return NO_ROOM;
+    c->inside[c->n_inside++] = ch->charge[i].key;
+    return ENTERED;
+}
+
+static void no_room(struct worker *w, const struct charged *ch, size_t i)
+{
+    struct stats_limit_row *row = limit_stats(w, ch->limit[i]);
+    if (!ch->charge[i].limit->dry_run) {
+        stats_bump(&row->refused, 1);
+        return;
     }
-    if (room)
-        return true;
-    client_leave_limits(c);
+    stats_bump(&row->dry_refused, 1);
+    stats_add(w->stats, STATS_LIMIT_DRY_REFUSED, 1);
+}
+
+static void refuse_entry(struct worker *w, struct charged *ch, struct limit_answer *answer)
+{
     for (size_t i = 0; i < ch->n; i++)
         stats_bump(&limit_stats(w, ch->limit[i])->checked, 1);
     stats_add(w->stats, STATS_LIMIT_CHECKS, ch->n);
@@ -237,6 +243,34 @@ static bool enter(struct worker *w, struct client *c, struct charged *ch,
     look(w, ch);
     put_lines(w, ch, answer);
     refuse(w, ch, answer);
+}
+
+/* Takes a place among the requests under way, for all limits that bound them or for none. What is
+ * refused here has not been charged. */
+static bool enter(struct worker *w, const struct request *r, struct charged *ch, bool known,
+                  struct limit_bill *bill)
+{
+    enum entered result = ENTERED;
+    for (size_t i = 0; i < ch->n && result != WAITS; i++) {
+        ch->verdict[i] = (struct limit_verdict){.admitted = true};
+        if (!ch->charge[i].limit->concurrent)
+            continue;
+        const enum entered one = enter_one(w, r, ch, i, known, bill);
+        ch->verdict[i].admitted = one == ENTERED;
+        if (one == NO_ROOM)
+            no_room(w, ch, i);
+        if (one == WAITS || (one == NO_ROOM && !ch->charge[i].limit->dry_run))
+            result = one;
+    }
+    if (result == ENTERED)
+        return true;
+    client_leave_limits(r->client);
+    if (result == NO_ROOM) {
+        refuse_entry(w, ch, &bill->answer);
+        return false;
+    }
+    bill->paid = false;
+    bill->waits = true;
     return false;
 }
 
@@ -348,9 +382,10 @@ static bool charge(struct worker *w, struct charged *ch, struct fleet_bill *fb)
 
 /* For one that takes what the fleet has granted already, where fb is not NULL. */
 static void charge_all(struct worker *w, const struct request *r, struct charged *ch,
-                       struct fleet_bill *fb, struct limit_answer *answer)
+                       bool known, struct fleet_bill *fb, struct limit_bill *bill)
 {
-    if (bounds_concurrency(ch) && !enter(w, r->client, ch, answer)) {
+    struct limit_answer *answer = &bill->answer;
+    if (bounds_concurrency(ch) && !enter(w, r, ch, known, bill)) {
         if (fb)
             limits_fleet_return(w, ch, fb);
         return;
@@ -376,7 +411,7 @@ void limits_charge(struct worker *w, const struct request *r, uint64_t *keys, bo
         return;
     const bool of_fleet = ch.n && __builtin_expect(r->route->has_fleet_limits, 0) && !r->probe;
     if (ch.n && (!of_fleet || take_fleet(w, r, known, &ch, bill, &fb)))
-        charge_all(w, r, &ch, of_fleet ? &fb : NULL, answer);
+        charge_all(w, r, &ch, known, of_fleet ? &fb : NULL, bill);
     if (r->probe || bill->waits)
         return;
     if (__builtin_expect(w->limits->n_shadows, 0))

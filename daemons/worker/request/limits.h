@@ -4,6 +4,7 @@
  *
  *   limits.c          charges the limits of a route, and writes the RateLimit fields
  *   limits_fleet.c    those that hold over all hosts of a fleet
+ *   limits_slots.c    the same of requests under way
  *   limits_wait.c     requests that wait for what its store grants
  *   limits_running.c  their running values, which change while the worker runs
  *   limit_shadow.c    candidates that are charged beside them, and never refuse
@@ -48,6 +49,7 @@ struct limit_bill {
     bool waits;       /* it is not charged: it has to wait for the store of the fleet, ... */
     uint64_t awaited; /* ... for this key */
     uint32_t awaited_cost;
+    bool awaits_slot; /* awaited is the id of a fleet_slot_key */
     struct limit_answer answer;
 };
 

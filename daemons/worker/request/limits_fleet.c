@@ -10,7 +10,8 @@
 
 #include <string.h>
 
-#define CLOSED_MS     1000 /* when a client may ask again */
+#define ANY_NUMBER    UINT32_MAX /* the store is not asked: only `concurrent` counts over the fleet */
+#define CLOSED_MS     1000       /* when a client may ask again */
 #define SLIDING_MAX   65535
 #define SHARE_OF_HOST UINT64_C(0x5bd1e9955bd1e995) /* in keys: apart from the limit's own counts */
 
@@ -27,10 +28,10 @@ static void ask_store(struct worker *w, const struct request *r, const struct co
     char text[KEY_TEXT_MAX];
     const int len = key_text_of_limit(r, l, text);
     struct fleet_want ask = {.key = charge->key,
-                            .window_ms = charge->limit->window_ms,
-                            .requests = charge->limit->requests,
-                            .algorithm = charge->limit->algorithm,
-                            .cost = charge->cost};
+                             .window_ms = charge->limit->window_ms,
+                             .requests = charge->limit->requests,
+                             .algorithm = charge->limit->algorithm,
+                             .cost = charge->cost};
     if (len < 0)
         return;
     fleet_grants_hash(w->limits->waiters.secret, l->id, text, (size_t)len, ask.hash);
@@ -130,7 +131,7 @@ enum limits_fleet limits_fleet_take(struct worker *w, const struct request *r,
     memset(fb, 0, sizeof *fb);
     for (size_t i = 0; i < ch->n; i++) {
         const struct limit_charge *charge = &ch->charge[i];
-        if (ch->limit[i]->scope != CONFIG_SCOPE_FLEET)
+        if (ch->limit[i]->scope != CONFIG_SCOPE_FLEET || charge->limit->requests == ANY_NUMBER)
             continue;
         fb->of_fleet[i] = true;
         if (!take_one(w, r, ch->limit[i], charge, known, bill->last, now_ms, fb, i)) {

@@ -4,6 +4,7 @@
 #include "daemons/http/h1.h"
 #include "daemons/worker/client/client.h"
 #include "daemons/worker/request/limits.h"
+#include "daemons/worker/request/limits_slots.h"
 #include "daemons/worker/request/repeat.h"
 #include "daemons/worker/request/steps.h"
 #include "daemons/worker/worker.h"
@@ -20,6 +21,7 @@ struct limit_waiter {
     struct client *client;
     uint64_t key; /* that it waits for */
     uint32_t cost;
+    bool for_slot; /* key is a slot's */
     uint64_t until_ms;
     size_t len;
     char head[];
@@ -55,6 +57,7 @@ bool limits_wait(struct client *c, const struct h1_head *head, const struct limi
     *p = (struct limit_waiter){.client = c,
                                .key = bill->awaited,
                                .cost = bill->awaited_cost,
+                               .for_slot = bill->awaits_slot,
                                .until_ms = charge_by_ms ? charge_by_ms
                                                         : clock_mono_ms() +
                                                               w->config->fleet.limit_timeout_ms,
@@ -71,7 +74,7 @@ bool limits_wait(struct client *c, const struct h1_head *head, const struct limi
     c->waiter = p;
     repeat_forget(c);
     if (!charge_by_ms)
-        atomic_fetch_add(&grants_of(w)->waited, 1);
+        atomic_fetch_add(p->for_slot ? &w->shared->fleet_slots->waited : &grants_of(w)->waited, 1);
     timer_follow(w);
     return true;
 }
@@ -104,7 +107,11 @@ static void go_on(struct limit_waiter *p)
 
 static bool is_due(const struct worker *w, const struct limit_waiter *p, uint64_t now_ms)
 {
-    return now_ms >= p->until_ms || !fleet_grants_come(grants_of(w), now_ms) ||
+    if (now_ms >= p->until_ms)
+        return true;
+    if (p->for_slot)
+        return limits_slots_is_due(w, p->key, now_ms);
+    return !fleet_grants_come(grants_of(w), now_ms) ||
            fleet_grant_is_known(grants_of(w), p->key, p->cost, now_ms);
 }
 

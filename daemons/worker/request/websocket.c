@@ -149,6 +149,7 @@ static int hand_over(struct client *c, const struct request *r, struct str pipel
     if (!head_len || lines.overflow ||
         sizeof h + h.route_len + id.len + h.limit_len + head_len + pipelined.len > HANDOVER_MAX)
         return -EMSGSIZE;
+    supervisor_link_send_slots(w);
     return supervisor_link_send(w, iov, 6, transport_fd(&c->transport));
 }
 
