@@ -16,7 +16,8 @@
  * resume of a suspended machine. The clock of nanoseconds and timers of the loop do not move. */
 void clock_open(void);
 
-uint64_t clock_mono_ms(void); /* CLOCK_MONOTONIC_COARSE: 4 ns, steps of at most 4 ms */
+#define CLOCK_COARSE_MS 4
+uint64_t clock_mono_ms(void); /* CLOCK_MONOTONIC_COARSE: 4 ns, steps of at most CLOCK_COARSE_MS */
 uint64_t clock_mono_ns(void); /* CLOCK_MONOTONIC: 17 ns; for latencies */
 uint64_t clock_real_ms(void); /* CLOCK_REALTIME_COARSE, Unix time in ms */
 

@@ -39,8 +39,10 @@ struct fleet_page {
     struct shm_header header;
     /* Read by workers at each lookup of a host in a fleet. */
     _Alignas(64) _Atomic uint64_t until_ms; /* mono; 0: there is no lease */
-    _Alignas(64) _Atomic uint64_t applied;  /* number of the last entry that is marked here */
-    _Atomic uint64_t epoch;                 /* 0: none yet */
+    /* of this host (fleet_grants.h), as the store said last, and 1 more; 0: never */
+    _Atomic uint32_t limits_share;
+    _Alignas(64) _Atomic uint64_t applied; /* number of the last entry that is marked here */
+    _Atomic uint64_t epoch;                /* 0: none yet */
     _Atomic uint64_t remembered; /* entries up to this one are older than all that is stored here */
     _Atomic uint64_t unsent;   /* 1: there may be invalidations of this host that no other knows */
     _Atomic uint64_t overflow; /* 1: a worker had no room in its ring */

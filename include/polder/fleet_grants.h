@@ -29,13 +29,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FLEET_GRANTS_LAYOUT   2
+#define FLEET_GRANTS_LAYOUT   3
 #define FLEET_GRANT_ROWS      65536u /* keys at once; more: the longest unused are given up */
 #define FLEET_GRANT_WAYS      4u
 #define FLEET_GRANT_MAX       ((1u << 23) - 1) /* requests of a key at once */
 #define FLEET_ASKS            1024u
 #define FLEET_GRANTS_TOGETHER 64u
 #define FLEET_SHARE_WHOLE     1000000u
+#define FLEET_SHARE_UNKNOWN   (FLEET_SHARE_WHOLE / 10) /* of a host that was never a member */
 #define FLEET_GRANTS_SECRET   192
 
 struct fleet_grant {
@@ -89,13 +90,15 @@ struct fleet_wants {
 struct fleet_grants {
     /* control writes */
     _Alignas(64) _Atomic uint64_t until_ms; /* mono; the store grants until then. 0: it does not */
-    _Atomic uint64_t share_from_ms; /* mono; windows that have begun later have the share. 0: never
-                                       been a member */
+    _Atomic uint64_t share_from_ms; /* mono; windows that have begun later have the share. 0: there
+                                       is no fleet */
     _Atomic uint32_t share;         /* of FLEET_SHARE_WHOLE */
     _Atomic uint32_t hosts;         /* that share the limits now */
     /* The last time that it could use its share: until when, 0: never; for how long; what it was. */
     _Atomic uint64_t alone_until_ms, alone_ms;
     _Atomic uint32_t alone_share;
+    _Atomic uint32_t has_been_member; /* 1: in this run */
+    _Atomic uint64_t run;             /* random: of this memory */
     _Atomic uint64_t epoch; /* of the store's history to which is reported what is known here */
     _Atomic uint64_t taken, refused, calls; /* counters: requests granted, refusals, calls */
     /* workers add */

@@ -26,6 +26,8 @@ void fleet_page_open(struct fleet_page *page, bool reused, uint64_t file)
     atomic_store(&page->until_ms, 0);
     atomic_store(&page->since_ms, 0);
     /* After a crash of the machine the page may be newer on disk than the marks. */
+    if (!reused || atomic_load(&page->file) != file)
+        atomic_store(&page->limits_share, 0);
     if (!reused || !is_of_here(page, file)) {
         atomic_store(&page->instance, 0);
         atomic_store(&page->epoch, 0);

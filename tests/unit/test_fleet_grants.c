@@ -325,6 +325,8 @@ static unsigned take_from(const char *epoch, const char *learned, const char *te
     return n;
 }
 
+static const char *fresh = "0", *run = "abc";
+
 /* held: ms from now; 0: it has none. alone: it could use its share for so long, until now. */
 static const char *share(const char *host, int64_t held_ms, const char *acked, const char *alone,
                          bool learning)
@@ -336,15 +338,17 @@ static const char *share(const char *host, int64_t held_ms, const char *acked, c
                            "polder:{x}:shares",
                            "42",
                            host,
-                           "abc",
+                           run,
                            held,
                            acked,
                            "0",
                            alone,
                            *alone == '0' ? "0" : acked,
                            learned,
-                           "2000"};
-    return eval(fleet_script_limit_share, 2, 2, 12, words);
+                           "2000",
+                           "0"};
+    words[12] = fresh;
+    return eval(fleet_script_limit_share, 2, 2, 13, words);
 }
 
 static void tell(const char *terms)
@@ -513,26 +517,50 @@ static void shares_are_kept_for_who_may_use_them(void **state)
 {
     (void)state;
     begin_epoch();
-    assert_string_equal(share("a", 0, "0", "9999999", true), "0"); /* learning: none grows */
-    assert_string_equal(share("a", 0, "0", "9999999", false), "1000000");
-    assert_string_equal(share("b", 0, "0", "9999999", false), "0"); /* until a knows of it */
+    assert_string_equal(share("a", 0, "0", "0", true), "0"); /* learning: none grows */
+    assert_string_equal(share("a", 0, "0", "0", false), "1000000");
+    assert_string_equal(share("b", 0, "0", "0", false), "0"); /* until a knows of it */
     assert_string_equal(share("a", 100000, "1000000", "0", false), "500000"); /* held for long */
     assert_string_equal(share("a", 100000, "500000", "0", false), "500000");
     assert_string_equal(share("b", 100000, "0", "0", false), "500000");
     assert_string_equal(share("b", 100000, "500000", "0", false), "500000");
     assert_int_equal(take_up(HOUR_FIXED), 100); /* both are members */
-    /* a may have used its share within this window, and b is a member */
-    redis_do(&redis, "DEL polder:{x}:limit:1");
-    assert_string_equal(share("a", 100000, "500000", "5040000", false), "500000");
-    assert_int_equal(take_up(HOUR_FIXED), 50);
-    /* it was alone, but for less than that takes with such a window */
+    /* a was alone, but for less than it takes until it may use its share of such a window */
     redis_do(&redis, "DEL polder:{x}:limit:1");
     assert_string_equal(share("a", 100000, "500000", "5000000", false), "500000");
     assert_int_equal(take_up(HOUR_FIXED), 100);
+    redis_do(&redis, "DEL polder:{x}:limit:1");
+    assert_string_equal(share("a", 100000, "500000", "5040000", false), "500000");
+    assert_int_equal(take_up(HOUR_FIXED), 50);
+    /* which matters until such a window cannot be any more, whatever came after it */
+    redis_do(&redis, "DEL polder:{x}:limit:1");
+    assert_string_equal(share("a", 100000, "500000", "100", false), "500000");
+    assert_int_equal(take_up(HOUR_FIXED), 50);
     /* a window that begins after its lease has ended: it has the share to itself */
     redis_do(&redis, "DEL polder:{x}:shares polder:{x}:limit:1");
     assert_string_equal(share("a", -(int64_t)store_ms() + 1000, "300000", "0", true), "300000");
     assert_int_equal(take_up(HOUR_FIXED), 70);
+}
+
+static void what_an_earlier_run_of_a_host_may_have_used_is_kept(void **state)
+{
+    (void)state;
+    begin_epoch();
+    /* it was alone from the end of its lease on, for two hours */
+    assert_string_equal(share("a", -7200000, "300000", "0", true), "300000");
+    run = "abd";
+    assert_string_equal(share("a", 100000, "0", "0", true), "0");
+    assert_int_equal(take_up(HOUR_FIXED), 70);
+    /* it has not been in this history of the store, but it was in one before */
+    begin_epoch();
+    fresh = "1";
+    assert_string_equal(share("a", 100000, "300000", "0", true), "300000");
+    assert_int_equal(take_up(HOUR_FIXED), 70);
+    begin_epoch(); /* it never had a share */
+    assert_string_equal(share("a", 100000, "0", "0", true), "0");
+    assert_int_equal(take_up(HOUR_FIXED), 100);
+    fresh = "0";
+    run = "abc";
 }
 
 static void what_a_host_that_has_not_come_yet_may_use_is_kept(void **state)
@@ -583,6 +611,7 @@ int main(void)
         cmocka_unit_test(what_hosts_tell_is_counted_once),
         cmocka_unit_test(what_a_store_has_kept_counts_once_too),
         cmocka_unit_test(windows_of_other_hosts_count_where_they_overlap),
+        cmocka_unit_test(what_an_earlier_run_of_a_host_may_have_used_is_kept),
         cmocka_unit_test(what_a_host_that_has_not_come_yet_may_use_is_kept),
         cmocka_unit_test(shares_are_kept_for_who_may_use_them),
     };

@@ -2,13 +2,14 @@
 /*
  * fleet_limit_scripts: what fleet_scripts.h says, for limits of the fleet. Keys:
  *
- *   shares      hash: host -> "INSTANCE HELD SINCE LONG ACKED OFFERED WAS OLD SEEN", its part of limits,
+ *   shares      hash: host -> "RUN HELD SINCE LONG ACKED OFFERED WAS OLD SEEN", its part of limits,
  *               which it uses while it is cut off
  *   limit:HASH  hash, of one client under one limit:
  *                 e             the epoch in which it was written
  *                 "SUB SPAN N"  "TOTAL BASE": requests that hosts have taken in sub-window N, each
  *                               of SUB ms, SPAN of which count together
- *                 g             "LEVEL TIME BASE TIME" of gcra: requests in the bucket, and when
+ *                 g             "LEVEL TIME BASE TIME EMPTY" of gcra: requests in the bucket, and when;
+ *                               and when it was empty last
  *
  * BASE is what is known of former epochs, from the store itself if it has kept it, or from what hosts
  * report: each reports what the store answered last, and the greatest of that is right, for the last
@@ -35,7 +36,9 @@
  * OLD is the share that it had when it came into this epoch, 0 until it has reported what it knows. What is
  * missing of the whole has a host that has not come yet: it is kept for it.
  */
-#define FLEET_SHARES_KEPT "60000" /* ms: of a host that is gone */
+#define FLEET_SHARES_KEPT   "60000"      /* ms: of a host that is gone */
+#define FLEET_ALONE_LONGEST "3700000000" /* of windows of 30 days */
+#define FLEET_KEPT_AGAIN    "500"        /* ms: what is kept for others may be free then */
 
 /* All shares but that of host `own`: they are lists {HELD, SINCE, LONG, GREATER, WAS, OLD, SEEN}. */
 #define FLEET_SHARES                                                                               \
@@ -63,17 +66,34 @@
     "  return math.max(0, " FLEET_SHARE_TEXT " - sum)\n"                                           \
     "end\n"
 
-/* KEYS epoch shares; ARGV epoch host instance held acked ago long was learned lease: {epoch, now,
+/* KEYS epoch shares; ARGV epoch host run held acked ago long was learned lease fresh: {epoch, now,
  * offered, hosts}. held: when the last lease was asked for, at the earliest; 0: it has none. ago: ms
  * since it has ended to use its share; learned: until then hosts that are not known yet have theirs,
- * and none grows. */
+ * and none grows; fresh: 1: it has had no lease since it was started. */
 static const char fleet_script_limit_share[] = FLEET_NOW FLEET_SHARES
     "local epoch = redis.call('GET', KEYS[1]) or ''\n"
     "if epoch ~= ARGV[1] then return {epoch, string.format('%.0f', now), '0', '0'} end\n"
     "local held, acked, learned, lease = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[9]), "
     "tonumber(ARGV[10])\n"
     "local shares, mine = shares_of(KEYS[2], now, ARGV[2])\n"
-    "if not mine or mine[8] ~= ARGV[3] then mine = {now, 0, 0, 0, 0, acked} end\n"
+    /* an earlier run of it may have used its share until now: for how long is not known where it has
+     * not come into this epoch */
+    "if not mine then\n"
+    "  local alone = ARGV[11] == '1' and acked > 0 and " FLEET_ALONE_LONGEST " or 0\n"
+    "  mine = {now, now, alone, 0, acked, acked}\n"
+    "elseif mine[8] ~= ARGV[3] then\n"
+    "  local alone = math.max(now - mine[1], 0)\n"
+    "  if alone > 0 then\n"
+    "    mine[2], mine[3], mine[5] = now, math.max(alone, mine[3]), math.max(mine[4], mine[5])\n"
+    "  end\n"
+    "  mine[1] = now\n"
+    "end\n"
+    "local since, alone, was = math.max(now - tonumber(ARGV[6]), 0), tonumber(ARGV[7]), "
+    "tonumber(ARGV[8])\n"
+    "if now - mine[2] <= mine[3] then\n"
+    "  since, alone, was = math.max(since, mine[2]), math.max(alone, mine[3]), math.max(was, "
+    "mine[5])\n"
+    "end\n"
     "if held > 0 then mine[1] = held + lease end\n"
     "local others, hosts = 0, 1\n"
     "for i = 1, #shares do\n"
@@ -87,9 +107,7 @@ static const char fleet_script_limit_share[] = FLEET_NOW FLEET_SHARES
     "if now < learned then offered = math.min(offered, acked) end\n"
     "offered = math.max(offered, 0)\n"
     "redis.call('HSET', KEYS[2], ARGV[2], string.format('%s %.0f %.0f %.0f %.0f %.0f %.0f %.0f "
-    "%.0f', ARGV[3], mine[1], math.max(now - tonumber(ARGV[6]), 0), tonumber(ARGV[7]), acked, "
-    "offered, "
-    "tonumber(ARGV[8]), mine[6], now))\n"
+    "%.0f', ARGV[3], mine[1], since, alone, acked, offered, was, mine[6], now))\n"
     "return {epoch, string.format('%.0f', now), string.format('%.0f', offered), "
     "string.format('%.0f', hosts)}\n";
 
@@ -100,21 +118,22 @@ static const char fleet_script_limit_share[] = FLEET_NOW FLEET_SHARES
     "string.format('%.0f %.0f', c[4], c[5]))\n"                                                    \
     "end\n"                                                                                        \
     "local function put_level(key, s)\n"                                                           \
-    "  redis.call('HSET', key, 'g', string.format('%.17g %.0f %.17g %.0f', s.level, s.time, "      \
-    "s.base, s.base_time))\n"                                                                      \
+    "  redis.call('HSET', key, 'g', string.format('%.17g %.0f %.17g %.0f %.0f', s.level, s.time, " \
+    "s.base, s.base_time, s.empty))\n"                                                             \
     "end\n"                                                                                        \
     "local function state_of(key, epoch)\n"                                                        \
     "  local all, s, e = redis.call('HGETALL', key), {level = 0, time = 0, base = 0, "             \
-    "base_time = 0}, ''\n"                                                                         \
+    "base_time = 0, empty = 0}, ''\n"                                                              \
     "  for i = 1, #all, 2 do\n"                                                                    \
     "    local sub, span, n = string.match(all[i], '^(%d+) (%d+) (%d+)$')\n"                       \
     "    local total, base = string.match(all[i + 1], '^(%d+) (%d+)$')\n"                          \
     "    if all[i] == 'e' then\n"                                                                  \
     "      e = all[i + 1]\n"                                                                       \
     "    elseif all[i] == 'g' then\n"                                                              \
-    "      local l, t, b, bt = string.match(all[i + 1], '^(%S+) (%d+) (%S+) (%d+)$')\n"            \
+    "      local l, t, b, bt, z = string.match(all[i + 1], "                                       \
+    "'^(%S+) (%d+) (%S+) (%d+) (%d+)$')\n"                                                         \
     "      s.level, s.time = tonumber(l) or 0, tonumber(t) or 0\n"                                 \
-    "      s.base, s.base_time = tonumber(b) or 0, tonumber(bt) or 0\n"                            \
+    "      s.base, s.base_time, s.empty = tonumber(b) or 0, tonumber(bt) or 0, tonumber(z) or 0\n" \
     "    elseif sub and total then\n"                                                              \
     "      s[#s + 1] = {tonumber(sub), tonumber(span), tonumber(n), tonumber(total), "             \
     "tonumber(base)}\n"                                                                            \
@@ -233,7 +252,10 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "  end\n"
     "  s.level = drained(s.level, now - s.time, rate, window)\n"
     "  s.time = math.max(now, s.time)\n"
-    "  s.level = math.max(0, s.level - drained(back, now - at, limit, window))\n"
+    "  if s.level == 0 then s.empty = now end\n"
+    /* what flew out since may have been these, unless there were others at all times */
+    "  if at < s.empty then back = drained(back, now - at, limit, window) end\n"
+    "  s.level = math.max(0, s.level - back)\n"
     "  local left = math.floor(burst - s.level - others + 1e-9)\n"
     "  local granted = part_of(left, want, cost)\n"
     "  local ms = math.max(1, math.floor(window / 10))\n"
@@ -243,6 +265,7 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "    ms = need > burst and window or math.ceil((s.level + others + need - burst) * window / "
     "rate)\n"
     "  end\n"
+    "  if granted == 0 and rate < limit then ms = math.min(ms, " FLEET_KEPT_AGAIN ") end\n"
     "  put_level(key, s)\n"
     "  keep(key, 2 * window + 1000)\n"
     "  return answer(granted, math.max(left - granted, 0), ms, now, 0)..string.format(' %.0f', "
@@ -271,7 +294,8 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "    local level = math.ceil(drained(s.level, now - s.time, limit, window))\n"
     "    if level > 0 then used, oldest = used + level, oldest or now + 1 end\n"
     "  end\n"
-    "  local left = rest_of(limit, window, from, n * sub) - used\n"
+    "  local rest = rest_of(limit, window, from, n * sub)\n"
+    "  local left = rest - used\n"
     "  local granted = part_of(left, want, cost)\n"
     "  local c = count_of(s, sub, span, n)\n"
     "  if granted > 0 then\n"
@@ -288,6 +312,7 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "  if granted == 0 and oldest then\n"
     "    ms = (math.ceil(oldest / sub) + span - 1) * sub - now\n"
     "  end\n"
+    "  if granted == 0 and rest < limit then ms = math.min(ms, " FLEET_KEPT_AGAIN ") end\n"
     "  local out = answer(granted, math.max(left - granted, 0), ms, n, till)\n"
     "  for k = n, n - span + 1, -1 do\n"
     "    local x = count_of(s, sub, span, k)\n"

@@ -5,6 +5,7 @@
 #include "polder/clock.h"
 #include "polder/fleet.h"
 #include "polder/fleet_grants.h"
+#include "polder/random.h"
 #include "polder/runtime.h"
 #include "polder/shared.h"
 
@@ -50,7 +51,7 @@ struct fleet_limits {
     uint64_t renewed_ms;    /* when the last one was sent */
     /* When the last lease was asked for, at the earliest; the store's clock. 0: there is none. */
     uint64_t held;
-    char epoch_key[96], shares_key[96], instance[20];
+    char epoch_key[96], shares_key[96], run[20];
 };
 
 /* ---- the share ---- */
@@ -94,6 +95,23 @@ static void note_alone(struct fleet_grants *g, uint64_t now_ms)
     atomic_store(&g->alone_until_ms, now_ms);
 }
 
+static struct fleet_page *page_of(const struct fleet_limits *l)
+{
+    return l->shared->fleet;
+}
+
+/* One that has never had any keeps what a host has of which the fleet does not know. The page is first:
+ * a death in between leaves what the store knows, too. */
+static void set_share(struct fleet_limits *l, uint32_t share)
+{
+    struct fleet_page *page = page_of(l);
+    if (!share && !atomic_load(&page->limits_share))
+        return;
+    if (share + 1 != atomic_load(&page->limits_share))
+        atomic_store(&page->limits_share, share + 1);
+    atomic_store(&l->grants->share, share);
+}
+
 static void on_share(void *arg, const redisReply *r)
 {
     struct fleet_limits *l = arg;
@@ -110,11 +128,12 @@ static void on_share(void *arg, const redisReply *r)
     }
     note_alone(g, now_ms);
     atomic_store(&g->hosts, hosts ? (uint32_t)hosts : 1);
-    atomic_store(&g->share, (uint32_t)offered);
+    set_share(l, (uint32_t)offered);
     if (now < learned_ms(epoch)) {
         lose(l); /* others may not be known yet */
         return;
     }
+    atomic_store(&g->has_been_member, 1);
     atomic_store(&g->share_from_ms, sent_ms + LEASE_MS);
     atomic_store(&g->until_ms, sent_ms + LEASE_MS);
     l->held = now > now_ms - sent_ms ? now - (now_ms - sent_ms) : 0;
@@ -122,23 +141,35 @@ static void on_share(void *arg, const redisReply *r)
 
 static void renew(struct fleet_limits *l)
 {
-    const struct fleet_grants *g = l->grants;
+    struct fleet_grants *g = l->grants;
     char epoch_text[24], held[24], acked[16], ago[24], alone[24], was[16], learned[24];
-    const uint64_t epoch = fleet_epoch(l->fleet), now_ms = clock_mono_ms(),
-                   until_ms = atomic_load(&g->alone_until_ms);
+    const uint64_t epoch = fleet_epoch(l->fleet), now_ms = clock_mono_ms();
     if (l->renew_sent_ms || !epoch)
         return;
+    note_alone(g, now_ms);
+    const uint64_t until_ms = atomic_load(&g->alone_until_ms);
     snprintf(epoch_text, sizeof epoch_text, "%" PRIu64, epoch);
     snprintf(held, sizeof held, "%" PRIu64, l->held);
-    snprintf(acked, sizeof acked, "%" PRIu32, atomic_load(&g->share));
+    snprintf(acked, sizeof acked, "%" PRIu32,
+             atomic_load(&page_of(l)->limits_share) ? atomic_load(&g->share) : 0);
     snprintf(ago, sizeof ago, "%" PRIu64, now_ms - until_ms);
     snprintf(alone, sizeof alone, "%" PRIu64, until_ms ? atomic_load(&g->alone_ms) : 0);
     snprintf(was, sizeof was, "%" PRIu32, until_ms ? atomic_load(&g->alone_share) : 0);
     snprintf(learned, sizeof learned, "%" PRIu64, learned_ms(epoch));
-    const char *argv[] = {l->epoch_key, l->shares_key, epoch_text, l->config->host,
-                          l->instance,  held,          acked,      ago,
-                          alone,        was,           learned,    LEASE_TEXT};
-    if (fleet_run(l->fleet, FLEET_SCRIPT_LIMIT_SHARE, 2, 12, argv, on_share, l))
+    const char *argv[] = {l->epoch_key,
+                          l->shares_key,
+                          epoch_text,
+                          l->config->host,
+                          l->run,
+                          held,
+                          acked,
+                          ago,
+                          alone,
+                          was,
+                          learned,
+                          LEASE_TEXT,
+                          atomic_load(&g->has_been_member) ? "0" : "1"};
+    if (fleet_run(l->fleet, FLEET_SCRIPT_LIMIT_SHARE, 2, 13, argv, on_share, l))
         l->renew_sent_ms = l->renewed_ms = now_ms;
 }
 
@@ -233,13 +264,14 @@ static bool has_reported(struct fleet_limits *l)
 
 /* ---- taking ---- */
 
-/* So much that with what it has the host holds no more than a lease. */
+/* So much that with what it has the host holds no more than a lease; 0: it has enough, as it had asked
+ * twice. */
 static uint32_t wanted_by(const struct fleet_limits *l, const struct fleet_want *ask,
                           uint64_t now_ms)
 {
     const uint32_t lease = fleet_lease_of(l->grants, ask->requests),
                    left = fleet_grant_left(l->grants, ask->key, now_ms);
-    const uint32_t max = left + ask->cost < lease ? lease - left : ask->cost;
+    const uint32_t max = left + ask->cost <= lease ? lease - left : left ? 0 : ask->cost;
     return max < ask->want ? max : ask->want;
 }
 
@@ -261,13 +293,16 @@ static bool put_grant(struct fleet_limits *l, const struct taking *t, int i, con
         v[2] > 4 * ask->window_ms + 2 * FLEET_LEASE_MS)
         return false;
     if (!ask->want)
-        return true;
-    /* It ends no later than it does in the store, whose clock has whole ms; a refusal no earlier. */
+        return false;
+    /* It ends no later than it does in the store, whose clock has whole ms and ours steps; a refusal no
+     * earlier. */
+    if (v[0])
+        v[2] -= v[2] > CLOCK_COARSE_MS ? CLOCK_COARSE_MS + 1 : v[2];
     struct fleet_answer a = {.n = (uint32_t)v[0],
                              .rest = (uint32_t)v[1],
-                             .end_ms = v[0] ? t->sent_ms + v[2] - 1 : t->sent_ms + v[2] + 1,
+                             .end_ms = t->sent_ms + v[2] + (v[0] ? 0 : CLOCK_COARSE_MS + 1),
                              .number = v[3],
-                             .ends_ms = t->sent_ms + v[4]};
+                             .ends_ms = now_ms + CLOCK_COARSE_MS + v[4]};
     memcpy(a.state, v + 5, sizeof a.state);
     if (fleet_grant_put(l->grants, ask, &a, now_ms) && l->n_back < BATCH) {
         l->back[l->n_back] = *ask;
@@ -372,11 +407,8 @@ void fleet_limits_take(struct fleet_limits *l)
 
 /* ---- life ---- */
 
-static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
+void fleet_limits_look(struct fleet_limits *l)
 {
-    struct fleet_limits *l = w->data;
-    (void)loop;
-    (void)revents;
     if (!l->wanted)
         return;
     if (!fleet_epoch(l->fleet))
@@ -387,11 +419,33 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
     fleet_limits_take(l);
 }
 
+static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    fleet_limits_look(w->data);
+}
+
 void fleet_limits_use(struct fleet_limits *l, bool wanted)
 {
     if (l->wanted && !wanted)
         lose(l);
     l->wanted = wanted;
+}
+
+/* Whether the store can be reached or not: what an earlier run has used is over with the windows that
+ * have begun by now. */
+static void begin_run(struct fleet_limits *l)
+{
+    const uint32_t share = atomic_load(&page_of(l)->limits_share);
+    uint64_t run = atomic_load(&l->grants->run);
+    if (run)
+        return;
+    random_fill(&run, sizeof run);
+    atomic_store(&l->grants->share, share ? share - 1 : FLEET_SHARE_UNKNOWN);
+    atomic_store(&l->grants->hosts, 1);
+    atomic_store(&l->grants->share_from_ms, clock_mono_ms());
+    atomic_store(&l->grants->run, run | 1);
 }
 
 struct fleet_limits *fleet_limits_new(struct ev_loop *loop, struct fleet *fleet,
@@ -408,7 +462,8 @@ struct fleet_limits *fleet_limits_new(struct ev_loop *loop, struct fleet *fleet,
     l->taking.limits = l;
     snprintf(l->epoch_key, sizeof l->epoch_key, "polder:{%s}:epoch", config->name);
     snprintf(l->shares_key, sizeof l->shares_key, "polder:{%s}:shares", config->name);
-    snprintf(l->instance, sizeof l->instance, "%" PRIx64, atomic_load(&shared->fleet->instance));
+    begin_run(l);
+    snprintf(l->run, sizeof l->run, "%" PRIx64, atomic_load(&l->grants->run));
     ev_timer_init(&l->timer, on_timer, 0., LOOK_MS / 1000.);
     l->timer.data = l;
     ev_timer_start(loop, &l->timer);

@@ -22,6 +22,8 @@ struct fleet_limits *fleet_limits_new(struct ev_loop *loop, struct fleet *fleet,
 void fleet_limits_free(struct fleet_limits *l);
 /* Whether there are limits of the fleet; where there are none the store hears nothing. */
 void fleet_limits_use(struct fleet_limits *l, bool wanted);
+/* What is due by now, each 50 ms. */
+void fleet_limits_look(struct fleet_limits *l);
 /* Takes what workers have asked. */
 void fleet_limits_take(struct fleet_limits *l);
 #endif
