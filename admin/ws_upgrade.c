@@ -50,6 +50,7 @@ static bool ask(const char *socket, struct stats *s, char *why, size_t size)
     const bool good = !status && answer.error->type == MSGPACK_OBJECT_NIL;
     *s = (struct stats){.upgrades = 0};
     if (good) {
+        *why = 0; /* of calls before, while control was replaced */
         read_text(answer.result, "version", s->version, sizeof s->version);
         read_text(answer.result, "custodian", s->custodian, sizeof s->custodian);
         read_text(answer.result, "upgradeError", s->error, sizeof s->error);

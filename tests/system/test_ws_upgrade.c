@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -430,17 +431,24 @@ static pid_t proof_of(pid_t custodian, pid_t working)
     return found;
 }
 
-/* Stops the custodian while it has not heard of the proof's end. False: it was too quick. */
-static bool stop_while_it_proves(pid_t pid, pid_t working)
+/* A program that says in its proof that it understands all, as soon as there is that file. */
+static void install_one_that_waits_for(const char *file)
 {
-    kill(pid, SIGCONT);
-    for (uint64_t end = mono_ms() + harness_patience(2000); mono_ms() < end;)
-        if (proof_of(pid, working)) {
-            kill(pid, SIGSTOP);
-            wait_until(is_stopped(pid), 5000);
-            return proof_of(pid, working) != 0;
-        }
-    return false;
+    char path[128], temporary[160];
+    snprintf(path, sizeof path, "%s/polder-supervisor", release.dir);
+    snprintf(temporary, sizeof temporary, "%s.new", path);
+    FILE *f = fopen(temporary, "w");
+    assert_non_null(f);
+    fprintf(f, "#!/bin/bash\nuntil [ -e %s ]; do :; done\necho ok %s >&11\n", file, next_version());
+    fclose(f);
+    assert_int_equal(chmod(temporary, 0755), 0);
+    assert_int_equal(rename(temporary, path), 0);
+}
+
+static void stop_process(pid_t pid)
+{
+    kill(pid, SIGSTOP);
+    wait_until(is_stopped(pid), 10000);
 }
 
 /* The custodian hears at once that its next program understands it, and that its child is dead. */
@@ -451,23 +459,27 @@ static void a_death_while_the_custodian_is_proven_is_survived(void **state)
     struct scripted b;
     int client;
     const char *out;
+    char file[200];
     unsigned char got[6 + 2];
     scripted_open(&b);
     start(&h, b.port, "");
     const int backend = scripted_agree(&b, &client, h.port, "/ws/x", "");
     const pid_t pid = supervisor_of(&h), working = working_process(pid);
-    bool stopped = false;
-    for (unsigned i = 0; !stopped; i++) {
-        const unsigned before = upgrades(&h);
-        assert_true(i < 50);
-        kill(pid, SIGSTOP); /* what its child asks for is not looked at yet */
-        assert_int_equal(ctl(&h, &out, "ws upgrade"), 0);
-        wait_until(upgrades(&h) > before, 20000);
-        stopped = stop_while_it_proves(pid, working);
-    }
+    stop_process(pid); /* what its child asks for is not looked at yet */
+    assert_int_equal(ctl(&h, &out, "ws upgrade"), 0);
+    wait_until(house_times_logged(&h, "ready; at most") == 2, 20000);
+    snprintf(file, sizeof file, "%s/go", h.dir);
+    install_one_that_waits_for(file);
+    kill(pid, SIGCONT);
+    wait_until(proof_of(pid, working), 20000);
     const pid_t proof = proof_of(pid, working);
+    stop_process(pid);
+    FILE *f = fopen(file, "w");
+    assert_non_null(f);
+    fclose(f);
     wait_until(has_ended(proof), 20000);
     kill(working, SIGKILL);
+    wait_until(has_ended(working), 20000);
     kill(pid, SIGCONT);
     wait_until(house_logged(&h, "custodian: taken up"), 20000);
     assert_true(house_logged(&h, "the process of the WebSockets has died before that"));
@@ -638,8 +650,12 @@ static void polderctl_upgrades_both(void **state)
     assert_non_null(strstr(out, "polder-supervisor  asked"));
     wait_until(upgrades(&h) == 2, 20000);
     assert_int_equal(supervisor_of(&h), pid);
+    wait_until(ctl(&h, &out, "--json upgrade --state") == 0 && /* polderd's is over */
+                   strstr(out, "\"upgrade\": \"ok\""),
+               20000);
     wait_until(ctl(&h, &out, "--json ws stats") == 0 &&
-                   strstr(out, "\"programDiffers\": false"), /* its custodian too */
+                   strstr(out, "\"custodianPending\": false") &&
+                   strstr(out, "\"programDiffers\": false"),
                20000);
     assert_int_equal(ctl(&h, &out, "--json upgrade"), 0);
     if (!strstr(strstr(out, "\"supervisor\": {"), "\"upgrade\": \"same\""))
