@@ -224,6 +224,18 @@ static void stop(struct fleet *f)
 
 /* ---- the story ---- */
 
+/* Another URL each time: one that the store was too slow for is not asked for again. */
+static bool is_shared(struct fleet *f)
+{
+    static unsigned n;
+    char path[16];
+    snprintf(path, sizeof path, "/%u", n++);
+    get(f->host[0].port, path, NULL);
+    nap_ms(20);
+    get(f->host[2].port, path, NULL);
+    return !fleet_says(&f->host[2], "hits      0");
+}
+
 static void the_example_with_tls_works_as_it_stands(void **state)
 {
     (void)state;
@@ -242,11 +254,9 @@ static void the_example_with_tls_works_as_it_stands(void **state)
     assert_int_equal(ctl(&f.host[1], &out, "cache invalidate --all"), 0);
     assert_non_null(strstr(out, "hosts        2"));
     /* of what the store may be asked nothing is forbidden */
-    wait_until(fleet_says(&f.host[0], "granted"), 10000);
-    wait_until(get(f.host[0].port, "/a", NULL) == 200, 10000);
-    wait_until(fleet_says(&f.host[0], "puts      1"), 10000);
-    wait_until(get(f.host[2].port, "/a", NULL) == 200 && fleet_says(&f.host[2], "hits      1"),
-               10000);
+    for (int i = 0; i < HOSTS; i++)
+        wait_until(fleet_says(&f.host[i], "granted"), 15000);
+    wait_until(is_shared(&f), 15000);
     for (int i = 0; i < HOSTS; i++) {
         assert_false(house_logged(&f.host[i], "NOPERM"));
         assert_false(house_logged(&f.host[i], PASSWORD));
