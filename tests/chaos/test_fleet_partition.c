@@ -187,35 +187,39 @@ static pid_t invalidate_at(int i, int parted)
     const bool good = ctl(&host[i].house, &out, "--timeout 30s cache invalidate /a") == 0;
     const uint64_t took_ms = mono_ms() - began_ms;
     printf("partition: an invalidation beside it took %u ms\n", (unsigned)took_ms);
-    const bool in_time = took_ms <= harness_patience(KNOWN_MS);
+    const bool in_time = took_ms <= harness_patience(2 * KNOWN_MS); /* else 30 s */
     if (!good || !in_time || !strstr(out, host[parted].name))
         printf("partition: %s", out);
     fflush(stdout);
     _exit(good && in_time && strstr(out, host[parted].name) ? 0 : 1);
 }
 
+/* Looks in three places until all say it. How long a look takes tells how busy the machine is: that
+ * much more is granted. */
 static void expect_known(int i, uint64_t parted_ms)
 {
-    uint64_t ctl_ms = 0, metrics_ms = 0, conditions_ms = 0;
-    while (!ctl_ms || !metrics_ms || !conditions_ms) {
-        if (!ctl_ms && ctl_says(i, "state     cut off"))
-            ctl_ms = mono_ms() - parted_ms;
-        if (!metrics_ms &&
-            page_says(i, "/metrics?scope=fleet", "\npolder_fleet_degraded{mode=\"serve\"} 1\n"))
-            metrics_ms = mono_ms() - parted_ms;
-        if (!conditions_ms && page_says(i, "/api/telemetry/conditions", "\"fleet_cut_off\""))
-            conditions_ms = mono_ms() - parted_ms;
-        if (mono_ms() > parted_ms + harness_patience(KNOWN_MS))
-            fail_msg(
-                "%s is parted for %u ms, and it is in polderctl after %u, in /metrics after %u, in "
-                "conditions after %u (0: not at all)",
-                host[i].name, (unsigned)(mono_ms() - parted_ms), (unsigned)ctl_ms,
-                (unsigned)metrics_ms, (unsigned)conditions_ms);
+    uint64_t seen_ms[3] = {0}, longest_ms = 0;
+    while (!seen_ms[0] || !seen_ms[1] || !seen_ms[2]) {
+        const uint64_t look_ms = mono_ms();
+        const bool says[3] = {
+            ctl_says(i, "state     cut off"),
+            page_says(i, "/metrics?scope=fleet", "\npolder_fleet_degraded{mode=\"serve\"} 1\n"),
+            page_says(i, "/api/telemetry/conditions", "\"fleet_cut_off\"")};
+        for (int k = 0; k < 3; k++)
+            if (says[k] && !seen_ms[k])
+                seen_ms[k] = look_ms - parted_ms;
+        const uint64_t now_ms = mono_ms();
+        longest_ms = now_ms - look_ms > longest_ms ? now_ms - look_ms : longest_ms;
+        if (now_ms > parted_ms + harness_patience(KNOWN_MS) + 8 * longest_ms)
+            fail_msg("%s is parted for %u ms; seen in polderctl after %u, in /metrics after %u, in "
+                     "conditions after %u (0: not at all)",
+                     host[i].name, (unsigned)(now_ms - parted_ms), (unsigned)seen_ms[0],
+                     (unsigned)seen_ms[1], (unsigned)seen_ms[2]);
         nap_ms(20);
     }
     printf(
         "partition: seen in polderctl after %u ms, in /metrics after %u, in conditions after %u\n",
-        (unsigned)ctl_ms, (unsigned)metrics_ms, (unsigned)conditions_ms);
+        (unsigned)seen_ms[0], (unsigned)seen_ms[1], (unsigned)seen_ms[2]);
 }
 
 /* Reads while it comes back; what says that it is a member has nothing that is older. */
