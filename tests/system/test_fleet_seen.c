@@ -288,17 +288,45 @@ static void no_secret_is_seen(void **state)
     backend_stop(store);
 }
 
+static void edit(struct house *h, const char *fleet)
+{
+    char text[600];
+    snprintf(text, sizeof text, "%supstream \"u\" { server \"127.0.0.1:%u\" { } }\n" ROUTES, fleet,
+             backend_port(backend));
+    house_write_conf(h, 1, text);
+    assert_int_equal(ctl(h, NULL, "reload --wait"), 0);
+}
+
 static void where_there_is_no_fleet_nothing_is_seen(void **state)
 {
     (void)state;
     struct house h;
+    struct redis r = {0};
+    char fleet[300];
     house_start(&h, 1, "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n" ROUTES,
                 backend_port(backend));
     assert_true(says(&h, "fleet", "this host is in no fleet"));
     assert_false(says(&h, "status", "fleet"));
     assert_true(page_says(&h, "/api/telemetry/fleet", "null\n"));
     assert_true(page_says(&h, "/metrics", "\npolder_fleet_degraded{mode=\"serve\"} 0\n"));
+    /* a reload makes it a host of a fleet, of another one, and of none again */
+    redis_start(&r);
+    snprintf(fleet, sizeof fleet,
+             "fleet { store = {\"unix:%s\"} host = \"amber\" cut_off = bypass secret = \"" SECRET
+             "\" }\n",
+             r.sock);
+    edit(&h, fleet);
+    wait_until(is_member(&h), 10000);
+    assert_true(page_says(&h, "/metrics", "\npolder_fleet_degraded{mode=\"bypass\"} 0\n"));
+    edit(&h, "fleet { store = {\"unix:/nowhere\"} host = \"amber\" secret = \"" SECRET "\" }\n");
+    wait_until(has_condition(&h, "fleet_cut_off", "polder"), 10000);
+    assert_true(says(&h, "fleet", "unix:/nowhere"));
+    edit(&h, "");
+    wait_until(says(&h, "fleet", "this host is in no fleet"), 5000);
+    assert_false(has_condition(&h, "fleet_cut_off", "polder"));
+    assert_true(page_says(&h, "/api/telemetry/fleet", "null\n"));
     house_remove(&h);
+    redis_remove(&r);
 }
 
 int main(void)
