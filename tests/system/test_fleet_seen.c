@@ -204,6 +204,10 @@ static void another_store_is_named(void **state)
     assert_true(says(&f.host[0], "--json status", moved));
     assert_true(has_condition(&f.host[0], "fleet_learning", "test"));
     assert_true(is_member(&f.host[0]));
+    snprintf(moved, sizeof moved, "{\"server\":\"redis://127.0.0.1:%u/0\",\"state\":\"followed\"",
+             f.redis[1].port);
+    wait_until(page_says(&f.host[0], "/api/telemetry/fleet", moved), 5000);
+    assert_true(page_says(&f.host[0], "/api/telemetry/fleet", "\"state\":\"unreachable\""));
     stop(&f);
 }
 

@@ -22,12 +22,15 @@ const hostTag = h => h.state !== 'member' ? tag('bad', 'cut off') : h.lateSecond
 const behind = h => h.lag ? `${format.count(h.lag)} behind, ${format.seconds(h.lateSeconds)}` : 'none';
 const fleetFact = (title, figure, ...value) => el('div', {}, el('dt', {}, title), el('dd', { 'data-figure': figure }, ...value));
 
+const SERVER_TAG = { followed: 'good', replica: 'plain', unreachable: 'warn', master: 'bad', fenced: 'warn' };
+const serverLine = s => el('div', {}, el('code', {}, s.server), ' ', tag(SERVER_TAG[s.state] ?? 'plain', s.state), s.why && el('span', { class: 'sub' }, s.why));
+
 function fleetFacts(f) {
     const { cache, limits } = f;
     return el('dl', { class: 'fleet' },
         fleetFact('This host', 'fleet-state', f.host, ' ', f.state === 'member' ? tag('good', 'member') : tag('bad', 'cut off'),
             el('span', { class: 'sub' }, `since ${format.duration(serviceNow() / 1000 - f.since)}`, f.why && `: ${f.why}; the cache does ${f.cutOff}`)),
-        fleetFact('Store', 'fleet-store', el('code', {}, f.store)),
+        fleetFact('Store', 'fleet-store', f.servers.length ? f.servers.map(serverLine) : el('code', {}, f.store)),
         fleetFact('Invalidations', 'fleet-rates', `${format.rate(fleetRate('sent'))} out, ${format.rate(fleetRate('received'))} in`,
             el('span', { class: 'sub' }, `${format.count(f.sent)} and ${format.count(f.received)} in all`, f.pending ? `, ${format.count(f.pending)} to be sent` : '',
                 f.gaps ? `, ${format.plural(f.gaps, 'gap')}` : '')),

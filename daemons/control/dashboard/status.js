@@ -30,6 +30,7 @@ const CONDITION_COMMANDS = {
     fleet_lag: () => ['fleet'],
     fleet_learning: () => ['fleet'],
     fleet_store_changed: () => ['fleet'],
+    fleet_two_masters: () => ['fleet'],
     fleet_strangers: () => ['fleet'],
 };
 const ALERT_COMMANDS = {

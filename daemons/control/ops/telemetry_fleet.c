@@ -39,6 +39,21 @@ static void put_hosts(struct text *t, const struct fleet_view *v)
     text_put(t, "]");
 }
 
+/* Empty where there is only one. */
+static void put_servers(struct text *t, const struct fleet_view *v)
+{
+    text_put(t, ",\"servers\":[");
+    for (uint32_t i = 0; i < v->n_servers; i++) {
+        text_put(t, "%s{\"server\":\"", i ? "," : "");
+        text_put_json(t, v->server[i].name);
+        text_put(t, "\"");
+        put_text(t, "state", v->server[i].state);
+        put_text(t, "why", v->server[i].why ? v->server[i].why : "");
+        text_put(t, "}");
+    }
+    text_put(t, "]");
+}
+
 static void put_cache(struct text *t, const struct control *c)
 {
     struct fleet_share_view v;
@@ -87,6 +102,7 @@ static void put_fleet(struct text *t, const struct control *c, const struct flee
              v->sent, v->received, v->pending, v->gaps, v->strange);
     put_cache(t, c);
     put_limits(t, c);
+    put_servers(t, v);
     put_hosts(t, v);
     text_put(t, "}\n");
 }
