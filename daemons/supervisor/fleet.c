@@ -33,6 +33,7 @@ struct bound {
     enum config_limit_cut_off cut_off;
     enum admit why;
     struct fleet_slot_key key;
+    uint64_t of; /* the route's id; 0: all routes */
 };
 
 static void name_row(const struct supervisor *s, enum ws_fleet_key kind,
@@ -43,8 +44,9 @@ static void name_row(const struct supervisor *s, enum ws_fleet_key kind,
     uint8_t who[1 + sizeof ip->addr] = {(uint8_t)kind};
     if (of_client)
         memcpy(who + 1, ip->addr, sizeof ip->addr);
-    fleet_grants_hash(s->fleet.secret, OF_SOCKETS ^ (of_route ? route->id : 0), who,
-                      of_client ? sizeof who : 1, b->key.hash);
+    b->of = of_route ? route->id : 0;
+    fleet_grants_hash(s->fleet.secret, OF_SOCKETS ^ b->of, who, of_client ? sizeof who : 1,
+                      b->key.hash);
 }
 
 /* Bits of the rows that bound it. */
@@ -110,7 +112,7 @@ static enum ws_fleet_result use_row(struct supervisor *s, const struct bound *b,
                                     enum ws_fleet_try try)
 {
     struct fleet_slots *p = s->fleet.page;
-    struct fleet_slot *row = fleet_slot_claim(NULL, p, &b->key, b->max);
+    struct fleet_slot *row = fleet_slot_claim(NULL, p, &b->key, b->of, b->max);
     const bool comes = fleet_slots_come(p, s->now_ms);
     if (!row)
         return WS_FLEET_REFUSES;
@@ -187,6 +189,7 @@ void ws_fleet_leave(struct supervisor *s, const struct config_route *route,
 
 struct counted {
     struct fleet_slot_key key;
+    uint64_t of;
     uint32_t max;
 };
 
@@ -209,7 +212,7 @@ static struct counted *count_all(struct supervisor *s, size_t *n)
         x->fleet = x->probe ? 0 : bounds_of(s, x->route, &x->count->ip, b);
         for (unsigned k = 0; k < WS_FLEET_KEYS && *n < room; k++)
             if (x->fleet >> k & 1)
-                all[(*n)++] = (struct counted){b[k].key, b[k].max};
+                all[(*n)++] = (struct counted){b[k].key, b[k].of, b[k].max};
     }
     qsort(all, *n, sizeof *all, by_key);
     return all;
@@ -233,7 +236,7 @@ static void count_anew(struct supervisor *s)
     for (size_t i = 0, same; i < n; i += same) {
         for (same = 1; i + same < n && !by_key(&all[i], &all[i + same]);)
             same++;
-        struct fleet_slot *row = fleet_slot_claim(NULL, p, &all[i].key, all[i].max);
+        struct fleet_slot *row = fleet_slot_claim(NULL, p, &all[i].key, all[i].of, all[i].max);
         if (row)
             fleet_slot_count(row, (uint32_t)same);
     }

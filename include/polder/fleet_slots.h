@@ -38,7 +38,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FLEET_SLOTS_LAYOUT     1
+#define FLEET_SLOTS_LAYOUT     2
 #define FLEET_SLOT_ROWS        (1u << 17) /* of each kind */
 #define FLEET_SLOT_PROBES      32u        /* a key is within so many rows, or has none */
 #define FLEET_SLOT_ASKS        1024u
@@ -64,6 +64,7 @@ static inline uint64_t fleet_slot_id(const struct fleet_slot_key *key)
 struct fleet_slot {
     _Alignas(128) _Atomic uint64_t id; /* 0: free; control frees */
     _Atomic uint64_t hash;             /* the other half of the key; any user, always the same */
+    _Atomic uint64_t of;               /* the limit's id, or the route's; 0: of all routes */
     _Atomic uint64_t word;             /* held << 32 | in use (of WebSockets) */
     _Atomic uint32_t limit;            /* as a user knows it */
     _Atomic uint32_t need;             /* slots that are waited for; users add, control takes */
@@ -137,11 +138,12 @@ static inline bool fleet_slots_ended(const struct fleet_slots *p, uint64_t now_m
 /* NULL: the key has no row. */
 struct fleet_slot *fleet_slot_find(struct fleet_slots *p, enum fleet_slot_kind kind,
                                    const struct fleet_slot_key *key);
-/* The same, made if need be; NULL: there is no room, or no lock. limit: as it is now. caller: of a
+/* The same, made if need be; NULL: there is no room, or no lock. of: what it bounds; limit: as it is
+ * now. caller: of a
  * worker; NULL: of the supervisor. */
 struct limit_caller;
 struct fleet_slot *fleet_slot_claim(const struct limit_caller *caller, struct fleet_slots *p,
-                                    const struct fleet_slot_key *key, uint32_t limit);
+                                    const struct fleet_slot_key *key, uint64_t of, uint32_t limit);
 /* A slot is waited for. False: the row is looked at already; else the caller wakes control. */
 bool fleet_slot_ask(struct fleet_slots *p, unsigned queue, struct fleet_slot *s);
 /* Something has ended; the same. What is spare anyway is not worth a look. */

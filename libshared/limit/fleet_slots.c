@@ -58,7 +58,7 @@ static struct fleet_slot *take_free(struct fleet_slots *p, enum fleet_slot_kind 
 }
 
 struct fleet_slot *fleet_slot_claim(const struct limit_caller *caller, struct fleet_slots *p,
-                                    const struct fleet_slot_key *key, uint32_t limit)
+                                    const struct fleet_slot_key *key, uint64_t of, uint32_t limit)
 {
     const enum fleet_slot_kind kind = caller ? FLEET_SLOT_REQUEST : FLEET_SLOT_WEBSOCKET;
     struct fleet_slot *s = fleet_slot_find(p, kind, key);
@@ -74,6 +74,8 @@ struct fleet_slot *fleet_slot_claim(const struct limit_caller *caller, struct fl
     }
     if (s && atomic_load_explicit(&s->limit, memory_order_relaxed) != limit)
         atomic_store(&s->limit, limit);
+    if (s && atomic_load_explicit(&s->of, memory_order_relaxed) != of)
+        atomic_store(&s->of, of);
     return s;
 }
 

@@ -254,10 +254,15 @@ static void wait_for_slots(void)
     wait_until(under_way() == 0, 5000);
 }
 
-static bool holds_nothing(int i)
+static bool says(int i, const char *command, const char *text)
 {
     const char *out;
-    return ctl(&host[i], &out, "--json fleet") == 0 && strstr(out, "\"requests_held\": 0");
+    return ctl(&host[i], &out, "%s", command) == 0 && strstr(out, text);
+}
+
+static bool holds_nothing(int i)
+{
+    return says(i, "--json fleet", "\"requests_held\": 0");
 }
 
 static void all_of_a_limit_is_usable_over_all_hosts_and_no_more(void **state)
@@ -271,6 +276,7 @@ static void all_of_a_limit_is_usable_over_all_hosts_and_no_more(void **state)
         wait_until((fd[i] = hold_at(i % HOSTS)) >= 0, 5000);
     for (int i = 0; i < HOSTS; i++)
         assert_int_equal(status(i, "/few/a"), 429);
+    assert_true(says(1, "--json limit show few", "\"concurrent_in_use\": 1"));
     leave(fd[0]); /* of host 0; another one may have it */
     wait_until(under_way() < FEW, 5000);
     wait_until((fd[0] = hold_at(1)) >= 0, 5000);
@@ -354,10 +360,16 @@ static void one_more_websocket_than_the_fleet_may_have_is_refused(void **state)
         assert_int_equal(open_at(i), -1);
 
     /* Its WebSockets outlive a supervisor, and the slots with them. */
-    kill(working_process(supervisor_of(&host[1])), SIGKILL);
-    const pid_t killed = supervisor_of(&host[1]);
-    wait_until(working_process(killed) != 0, 10000);
+    const pid_t custodian = supervisor_of(&host[1]), killed = working_process(custodian);
+    kill(killed, SIGKILL);
+    wait_until(working_process(custodian) != 0 && working_process(custodian) != killed, 10000);
     control_kill(1);
+    for (int i = 0; i < HOSTS; i++)
+        assert_true(open_at(i) < 0);
+    house_kill(&host[1]); /* a polderd, too, and what it knew of them */
+    house_run(&host[1]);
+    wait_until(says(1, "--json fleet", "\"websockets_in_use\": 4"),
+               10000); /* two rows count each */
     for (int i = 0; i < HOSTS; i++)
         assert_true(open_at(i) < 0);
     close(fd[0]); /* of the killed one */
@@ -373,8 +385,7 @@ static void one_more_websocket_than_the_fleet_may_have_is_refused(void **state)
 
 static bool is_cut(int i)
 {
-    const char *out;
-    return ctl(&host[i], &out, "fleet") == 0 && strstr(out, "cut off");
+    return says(i, "fleet", "cut off");
 }
 
 /* Host 0 is cut off and host 2 killed, at the same time; host 1 is well. */

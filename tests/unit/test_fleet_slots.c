@@ -58,8 +58,8 @@ static void as_many_requests_enter_as_are_held(void **state)
     (void)state;
     const struct limit_caller a = process_born(0), b = process_born(1), control = process_born(2);
     const struct fleet_slot_key key = key_of(77);
-    struct fleet_slot *s = fleet_slot_claim(&a, slots, &key, 10);
-    assert_ptr_equal(fleet_slot_claim(&b, slots, &key, 10), s);
+    struct fleet_slot *s = fleet_slot_claim(&a, slots, &key, 1, 10);
+    assert_ptr_equal(fleet_slot_claim(&b, slots, &key, 1, 10), s);
     assert_ptr_equal(fleet_slot_find(slots, FLEET_SLOT_REQUEST, &key), s);
     assert_null(fleet_slot_find(slots, FLEET_SLOT_WEBSOCKET, &key));
     const uint32_t row = fleet_slot_row(slots, s);
@@ -96,7 +96,7 @@ static void a_full_table_says_so(void **state)
     unsigned refused = 0;
     for (uint64_t n = 1; n <= FLEET_SLOT_ROWS + 100; n++) {
         const struct fleet_slot_key key = key_of(n);
-        refused += !fleet_slot_claim(NULL, slots, &key, 1);
+        refused += !fleet_slot_claim(NULL, slots, &key, 1, 1);
     }
     assert_true(refused >= 100);
     assert_int_equal(atomic_load(&slots->full), refused);
@@ -109,7 +109,7 @@ static void what_is_waited_for_is_noted_once(void **state)
     (void)state;
     const struct limit_caller a = process_born(0);
     const struct fleet_slot_key key = key_of(5);
-    struct fleet_slot *s = fleet_slot_claim(&a, slots, &key, 10);
+    struct fleet_slot *s = fleet_slot_claim(&a, slots, &key, 1, 9);
     uint32_t row;
     assert_true(fleet_slot_ask(slots, 3, s));
     assert_false(fleet_slot_ask(slots, 4, s));
@@ -157,7 +157,7 @@ static void what_is_held_is_never_below_what_is_in_use(void **state)
     const struct fleet_slot_key key = key_of(9);
     uint32_t used = 0;
     (void)state;
-    shared_row = fleet_slot_claim(NULL, slots, &key, 20);
+    shared_row = fleet_slot_claim(NULL, slots, &key, 1, 20);
     assert_false(fleet_slot_use(shared_row));
     assert_int_equal(pthread_create(&control, NULL, control_run, NULL), 0);
     for (unsigned n = 0; n < 300000; n++)

@@ -89,7 +89,7 @@ static void put_slots(const struct control *c, struct rpc_out *o)
     struct fleet_slots_view v;
     if (!fleet_member_has_slots(c))
         return;
-    fleet_slots_view(c->shared, &v);
+    fleet_slots_view(c->shared, 0, &v);
     rpc_out_map(o, "slots");
     rpc_out_str(o, "state", v.comes ? "granted" : "cut off");
     if (!v.comes)

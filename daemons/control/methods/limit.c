@@ -5,11 +5,13 @@
 #include "daemons/control/methods/limit_parts.h"
 #include "daemons/control/methods/methods.h"
 #include "daemons/control/model/fleet_member.h"
+#include "daemons/control/model/fleet_slots.h"
 #include "daemons/control/regions.h"
 #include "polder/clock.h"
 #include "polder/config.h"
 #include "polder/config_keys.h"
 #include "polder/fleet_grants.h"
+#include "polder/fleet_slots.h"
 #include "polder/limit.h"
 #include "polder/limit_top.h"
 #include "polder/limitkey.h"
@@ -62,6 +64,13 @@ static void put_scope(const struct control *c, struct rpc_out *o, const struct c
     rpc_out_str(o, "state", fleet_member_limits_state(c));
     rpc_out_u64(o, "lease", fleet_lease_of(g, running->requests));
     rpc_out_u64(o, "share", fleet_share_part(g, running->requests));
+    if (!running->concurrent)
+        return;
+    struct fleet_slots_view v;
+    fleet_slots_view(c->shared, l->id, &v);
+    rpc_out_str(o, "concurrent_state", v.comes ? "granted" : "cut off");
+    rpc_out_u64(o, "concurrent_held", v.held[FLEET_SLOT_REQUEST]);
+    rpc_out_u64(o, "concurrent_in_use", v.used[FLEET_SLOT_REQUEST]);
 }
 
 /* The candidate that is charged beside the limit now, if there is one. */

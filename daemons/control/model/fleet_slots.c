@@ -445,7 +445,7 @@ void fleet_holder_free(struct fleet_holder *h)
     free(h);
 }
 
-void fleet_slots_view(struct shared *shared, struct fleet_slots_view *out)
+void fleet_slots_view(struct shared *shared, uint64_t of, struct fleet_slots_view *out)
 {
     const struct limit_caller caller = {.table = shared->limits, .proc = shared->proc};
     struct fleet_slots *p = shared->fleet_slots;
@@ -454,6 +454,8 @@ void fleet_slots_view(struct shared *shared, struct fleet_slots_view *out)
                                      .left_ms = end_ms > now_ms ? end_ms - now_ms : 0};
     for (uint32_t row = 0; fleet_slot_each(p, &row); row++) {
         const enum fleet_slot_kind kind = fleet_slot_kind_of(row);
+        if (of && atomic_load(&p->row[row].of) != of)
+            continue;
         out->keys++;
         out->held[kind] += fleet_slot_held(&p->row[row]);
         out->used[kind] += fleet_slot_in_use(&caller, p, row);

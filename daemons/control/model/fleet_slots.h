@@ -27,12 +27,13 @@ void fleet_holder_use(struct fleet_holder *h, bool wanted, bool websockets, uint
 /* Looks at what users have noted. */
 void fleet_holder_take(struct fleet_holder *h);
 
-/* For display: over all rows. */
+/* For display. */
 struct fleet_slots_view {
     bool comes;       /* the store can be asked */
     uint64_t left_ms; /* until what is held ends; 0: it has */
     uint32_t keys;
     uint64_t held[2], used[2]; /* by enum fleet_slot_kind */
 };
-void fleet_slots_view(struct shared *shared, struct fleet_slots_view *out);
+/* of: the id of a limit or a route; 0: of all rows. */
+void fleet_slots_view(struct shared *shared, uint64_t of, struct fleet_slots_view *out);
 #endif

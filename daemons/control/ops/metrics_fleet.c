@@ -77,7 +77,7 @@ static void write_slots(struct metrics_writer *w, const struct control *c)
     const struct fleet_slots *p = c->shared->fleet_slots;
     struct fleet_slots_view v;
     const uint64_t late = atomic_load(&p->late), waited = atomic_load(&p->waited);
-    fleet_slots_view(c->shared, &v);
+    fleet_slots_view(c->shared, 0, &v);
     put(w, METRIC_FLEET_SLOTS_DEGRADED, fleet_member_has_slots(c) && !v.comes);
     put_kinds(w, METRIC_FLEET_SLOTS_HELD, v.held);
     put_kinds(w, METRIC_FLEET_SLOTS_IN_USE, v.used);

@@ -80,7 +80,8 @@ enum limits_slots limits_slots_enter(struct worker *w, const struct request *r,
         return LIMITS_SLOTS_WAITS;
     if (!key_of(w, r, l, &key))
         return LIMITS_SLOTS_REFUSES;
-    struct fleet_slot *s = fleet_slot_claim(&w->limit_caller, slots_of(w), &key, value->concurrent);
+    struct fleet_slot *s =
+        fleet_slot_claim(&w->limit_caller, slots_of(w), &key, l->id, value->concurrent);
     const uint64_t id = fleet_slot_id(&key);
     const enum limits_slots result = decide(w, s, id, l, value->concurrent, bill->last);
     if (result == LIMITS_SLOTS_WAITS) {
