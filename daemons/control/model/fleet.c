@@ -220,22 +220,23 @@ static void on_down(void *arg, const char *why)
 
 /* ---- what the parts say ---- */
 
-/* Others may wait for it. */
 static void show_applied(struct fleet *f)
 {
-    if (!is_connected(f))
-        fleet_lease_look(&f->lease);
+    if (f->show)
+        return;
     f->show = true;
     timer_in(f, SHOW_MS);
 }
 
-static void on_read(void *arg, bool moved)
+static void on_read(void *arg, bool moved, bool waited)
 {
     struct fleet *f = arg;
     fleet_lease_note_last(&f->lease, fleet_base_applied(&f->base));
     if (f->state == ENTERING)
         enter_when_caught_up(f);
-    else if (moved)
+    else if (moved && !is_connected(f))
+        fleet_lease_look(&f->lease);
+    if (waited && f->state == MEMBER)
         show_applied(f);
 }
 
@@ -265,7 +266,7 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
     fleet_lease_check(&f->lease);
     if (waited_for || f->show || clock_mono_ms() >= f->lease.renewed_ms + RENEW_MS)
         look(f);
-    timer_in(f, waited_for ? LOOK_MS : RENEW_MS / 5);
+    timer_in(f, waited_for || f->show ? LOOK_MS : RENEW_MS / 5);
 }
 
 /* ---- telling the others ---- */
@@ -310,7 +311,7 @@ struct fleet *fleet_new(struct ev_loop *loop, const struct config_fleet *config,
     if (!f)
         return NULL;
     f->loop = loop;
-    fleet_base_set(&f->base, config, shared, ops, arg);
+    fleet_base_set(&f->base, loop, config, shared, ops, arg);
     TAILQ_INIT(&f->waiters);
     fleet_log_init(&f->log, &f->base, &log_ops, f);
     fleet_lease_init(&f->lease, &f->base, &f->waiters);
@@ -339,6 +340,7 @@ void fleet_free(struct fleet *f)
     fleet_waiters_end(&f->waiters);
     fleet_store_free(f->base.store);
     fleet_servers_free(&f->servers);
+    fleet_log_stop(&f->log);
     fleet_pending_free(&f->pending);
     free(f);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* fleet_base: see fleet_base.h. */
 #include "daemons/control/model/fleet_base.h"
+#include "polder/clock.h"
 #include "polder/random.h"
 
 #include <errno.h>
@@ -9,16 +10,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PACE_MS      16
+#define PACE_AT_ONCE 3
+
 static void name_key(char out[96], const char *fleet, const char *what)
 {
     snprintf(out, 96, "polder:{%s}:%s", fleet, what);
 }
 
-void fleet_base_set(struct fleet_base *b, const struct config_fleet *config, struct shared *shared,
-                    const struct fleet_ops *ops, void *arg)
+void fleet_base_set(struct fleet_base *b, struct ev_loop *loop, const struct config_fleet *config,
+                    struct shared *shared, const struct fleet_ops *ops, void *arg)
 {
-    *b = (struct fleet_base){
-        .config = config, .shared = shared, .page = shared->fleet, .ops = ops, .arg = arg};
+    *b = (struct fleet_base){.loop = loop,
+                             .config = config,
+                             .shared = shared,
+                             .page = shared->fleet,
+                             .ops = ops,
+                             .arg = arg};
     fleet_key_make(&b->key, config->name, config->secret);
     name_key(b->log, config->name, "log");
     name_key(b->count, config->name, "count");
@@ -28,6 +36,14 @@ void fleet_base_set(struct fleet_base *b, const struct config_fleet *config, str
     name_key(b->stored, config->name, "stored");
     name_key(b->fence, config->name, "fence");
     snprintf(b->instance, sizeof b->instance, "%" PRIx64, atomic_load(&b->page->instance));
+}
+
+uint64_t fleet_pace(struct fleet_pacer *p)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    if (now_ms >= p->began_ms + PACE_MS)
+        *p = (struct fleet_pacer){.began_ms = now_ms};
+    return p->n++ < PACE_AT_ONCE ? 0 : p->began_ms + PACE_MS - now_ms;
 }
 
 uint64_t fleet_epoch_ms(uint64_t epoch)

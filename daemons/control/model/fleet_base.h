@@ -39,6 +39,7 @@ struct fleet_ops {
 };
 
 struct fleet_base {
+    struct ev_loop *loop;
     const struct config_fleet *config;
     struct shared *shared;
     struct fleet_page *page;
@@ -51,8 +52,16 @@ struct fleet_base {
     char instance[20]; /* of this host */
 };
 /* All but the store. */
-void fleet_base_set(struct fleet_base *b, const struct config_fleet *config, struct shared *shared,
-                    const struct fleet_ops *ops, void *arg);
+void fleet_base_set(struct fleet_base *b, struct ev_loop *loop, const struct config_fleet *config,
+                    struct shared *shared, const struct fleet_ops *ops, void *arg);
+
+/* Few go at once, so that none is late; of many a second each carries more. */
+struct fleet_pacer {
+    uint64_t began_ms;
+    uint32_t n;
+};
+/* Milliseconds to wait; 0: now, and it is counted. */
+uint64_t fleet_pace(struct fleet_pacer *p);
 
 static inline uint64_t fleet_base_epoch(const struct fleet_base *b)
 {

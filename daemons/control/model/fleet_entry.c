@@ -8,7 +8,9 @@
 #include <nettle/sha2.h>
 #include <string.h>
 
-#define HEAD 20
+#define HEAD   20
+#define SOFT   1
+#define WAITED 2
 
 void fleet_key_make(struct fleet_key *key, const char *name, const char *secret)
 {
@@ -35,7 +37,7 @@ size_t fleet_entry_write(const struct fleet_entry *e, const struct fleet_key *ke
         return 0;
     out[0] = FLEET_ENTRY_VERSION;
     out[1] = (uint8_t)e->kind;
-    out[2] = e->soft;
+    out[2] = (uint8_t)((e->soft ? SOFT : 0) | (e->waited ? WAITED : 0));
     out[3] = (uint8_t)host;
     memcpy(out + 4, &e->instance, sizeof e->instance);
     memcpy(out + 12, &e->before, sizeof e->before);
@@ -57,12 +59,13 @@ int fleet_entry_read(const uint8_t *bytes, size_t len, const struct fleet_key *k
     sign(bytes, len, key, mac);
     if (!memeql_sec(mac, bytes + len, FLEET_MAC))
         return -EPERM;
-    if (len < HEAD || bytes[0] != FLEET_ENTRY_VERSION || bytes[1] >= FLEET_KINDS || bytes[2] > 1 ||
-        bytes[3] >= FLEET_HOST_SIZE || len < (size_t)HEAD + bytes[3] ||
-        len - HEAD - bytes[3] > FLEET_TEXT_MAX)
+    if (len < HEAD || bytes[0] != FLEET_ENTRY_VERSION || bytes[1] >= FLEET_KINDS ||
+        bytes[2] > (SOFT | WAITED) || bytes[3] >= FLEET_HOST_SIZE ||
+        len < (size_t)HEAD + bytes[3] || len - HEAD - bytes[3] > FLEET_TEXT_MAX)
         return -ENOTSUP;
     const size_t host = bytes[3];
-    *e = (struct fleet_entry){.kind = (enum fleet_kind)bytes[1], .soft = bytes[2]};
+    *e = (struct fleet_entry){
+        .kind = (enum fleet_kind)bytes[1], .soft = bytes[2] & SOFT, .waited = bytes[2] & WAITED};
     memcpy(&e->instance, bytes + 4, sizeof e->instance);
     memcpy(&e->before, bytes + 12, sizeof e->before);
     memcpy(e->host, bytes + HEAD, host);

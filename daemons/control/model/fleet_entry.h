@@ -2,7 +2,7 @@
 /*
  * fleet_entry: an entry of the fleet's log as bytes.
  *
- *   version, kind, soft, length of the host's name: a byte each
+ *   version, kind, flags (1: soft, 2: waited), length of the host's name: a byte each
  *   instance of the host, and the number of inval.h there before its own mark: 8 bytes each, little
  *   endian
  *   the host's name, the text
@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FLEET_ENTRY_VERSION 2
+#define FLEET_ENTRY_VERSION 3
 #define FLEET_TEXT_MAX      16384
 #define FLEET_ENTRY_MAX     (20 + FLEET_HOST_SIZE + FLEET_TEXT_MAX + FLEET_MAC)
 #define FLEET_MAC           16
@@ -31,6 +31,7 @@ void fleet_key_make(struct fleet_key *key, const char *name, const char *secret)
 struct fleet_entry {
     enum fleet_kind kind;
     bool soft;
+    bool waited;       /* a caller waits there until all have it */
     uint64_t instance; /* of the host that wrote it */
     uint64_t before;   /* its own mark there has a larger number */
     char host[FLEET_HOST_SIZE];

@@ -56,6 +56,7 @@ static void take_bytes(struct fleet_log *l, uint64_t id, const uint8_t *bytes, s
         return;
     }
     l->received++;
+    l->waited |= e.waited;
     const uint64_t seq = l->base->ops->apply(l->base->arg, &e);
     if (seq)
         fleet_note_cause(l->base->page, seq, id, e.host);
@@ -132,12 +133,24 @@ static bool take_streams(struct fleet_log *l, const redisReply *r)
     return good;
 }
 
+static void follow_soon(struct fleet_log *l)
+{
+    const uint64_t wait_ms = fleet_pace(&l->pacer);
+    if (!wait_ms) {
+        fleet_log_follow(l);
+        return;
+    }
+    ev_timer_stop(l->base->loop, &l->pause);
+    ev_timer_set(&l->pause, (double)wait_ms / 1000, 0.);
+    ev_timer_start(l->base->loop, &l->pause);
+}
+
 /* [[STREAM, [ENTRY...]]...], or nil after a while without any. */
 static void on_entries(void *arg, const redisReply *r)
 {
     struct fleet_log *l = arg;
     const uint64_t applied = fleet_base_applied(l->base);
-    l->following = false;
+    l->following = l->waited = false;
     if (!r)
         return;
     if (r->type == REDIS_REPLY_ERROR) {
@@ -148,8 +161,15 @@ static void on_entries(void *arg, const redisReply *r)
         fleet_store_fail(l->base->store, "it answers XREAD as no Redis does");
         return;
     }
-    fleet_log_follow(l);
-    l->ops->read(l->arg, fleet_base_applied(l->base) != applied);
+    follow_soon(l);
+    l->ops->read(l->arg, fleet_base_applied(l->base) != applied, l->waited);
+}
+
+static void on_pause(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    fleet_log_follow(w->data);
 }
 
 void fleet_log_follow(struct fleet_log *l)
@@ -157,6 +177,7 @@ void fleet_log_follow(struct fleet_log *l)
     char after[32];
     snprintf(after, sizeof after, "%" PRIu64 "-0", fleet_base_applied(l->base));
     const struct fleet_streams from = {{l->base->log, l->base->stored}, {after, l->stored_id}};
+    ev_timer_stop(l->base->loop, &l->pause);
     if (!l->following)
         l->following = fleet_store_follow(l->base->store, &from, on_entries, l);
 }
@@ -167,6 +188,8 @@ void fleet_log_init(struct fleet_log *l, const struct fleet_base *base,
                     const struct fleet_log_ops *ops, void *arg)
 {
     *l = (struct fleet_log){.base = base, .ops = ops, .arg = arg};
+    ev_timer_init(&l->pause, on_pause, 0., 0.);
+    l->pause.data = l;
 }
 
 void fleet_log_begin(struct fleet_log *l)
@@ -176,5 +199,6 @@ void fleet_log_begin(struct fleet_log *l)
 
 void fleet_log_stop(struct fleet_log *l)
 {
+    ev_timer_stop(l->base->loop, &l->pause);
     l->following = false;
 }

@@ -8,8 +8,10 @@
 #include "daemons/control/model/fleet_base.h"
 
 struct fleet_log_ops {
-    void (*read)(void *arg, bool moved); /* moved: there were entries */
-    void (*forgot)(void *arg);           /* what is applied goes on elsewhere */
+    /* moved: there were entries; waited: callers wait on other hosts until they are known to be
+     * applied here. */
+    void (*read)(void *arg, bool moved, bool waited);
+    void (*forgot)(void *arg); /* what is applied goes on elsewhere */
 };
 
 struct fleet_log {
@@ -17,6 +19,9 @@ struct fleet_log {
     const struct fleet_log_ops *ops;
     void *arg;
     bool following;
+    bool waited;
+    struct fleet_pacer pacer;
+    ev_timer pause;     /* before what comes next is asked for */
     char stored_id[48]; /* the last entry that was read of the stream of shared objects */
     uint64_t received, strange, gaps;
 };

@@ -143,13 +143,32 @@ static int add_entries(const struct fleet_pending *p, const char **argv, size_t 
     return n;
 }
 
+static bool must_wait(struct fleet_pending *p)
+{
+    if (ev_is_active(&p->pause) || fleet_pending_is_empty(p))
+        return true;
+    const uint64_t wait_ms = fleet_pace(&p->pacer);
+    if (wait_ms) {
+        ev_timer_set(&p->pause, (double)wait_ms / 1000, 0.);
+        ev_timer_start(p->base->loop, &p->pause);
+    }
+    return wait_ms;
+}
+
+static void on_pause(struct ev_loop *loop, ev_timer *w, int revents)
+{
+    (void)loop;
+    (void)revents;
+    fleet_pending_send(w->data);
+}
+
 void fleet_pending_send(struct fleet_pending *p)
 {
     const struct fleet_base *b = p->base;
     char epoch[24], digits[8];
     const char *argv[5 + BATCH] = {b->log, b->count, b->epoch, epoch, digits};
     size_t len[5 + BATCH];
-    if (p->n_sending)
+    if (p->n_sending || must_wait(p))
         return;
     snprintf(epoch, sizeof epoch, "%" PRIu64, fleet_base_epoch(b));
     fleet_epoch_digits(digits);
@@ -166,6 +185,7 @@ void fleet_pending_send(struct fleet_pending *p)
 void fleet_pending_lose(struct fleet_pending *p)
 {
     struct fleet_pending_entry *e;
+    ev_timer_stop(p->base->loop, &p->pause);
     p->n_sending = 0;
     p->all |= p->sending_all;
     p->sending_all = false;
@@ -204,9 +224,14 @@ void fleet_pending_add(struct fleet_pending *p, const struct fleet_entry *entry,
                        struct fleet_waiter *waiter)
 {
     static uint8_t bytes[FLEET_ENTRY_MAX];
-    const struct fleet_entry all = {
-        .kind = FLEET_ALL, .soft = entry->soft, .before = entry->before, .text = ""};
-    size_t len = write_entry(p, entry, bytes);
+    const struct fleet_entry all = {.kind = FLEET_ALL,
+                                    .soft = entry->soft,
+                                    .waited = waiter != NULL,
+                                    .before = entry->before,
+                                    .text = ""};
+    struct fleet_entry own = *entry;
+    own.waited = waiter != NULL;
+    size_t len = write_entry(p, &own, bytes);
     if (!len)
         len = write_entry(p, &all, bytes);
     struct fleet_pending_entry *e = entry_new(p, len);
@@ -229,12 +254,15 @@ void fleet_pending_init(struct fleet_pending *p, const struct fleet_base *base,
 {
     *p = (struct fleet_pending){.base = base, .logged = logged, .arg = arg};
     STAILQ_INIT(&p->list);
+    ev_timer_init(&p->pause, on_pause, 0., 0.);
+    p->pause.data = p;
     /* an earlier control may have died with what it had to send */
     p->all = atomic_load(&base->page->unsent) != 0;
 }
 
 void fleet_pending_free(struct fleet_pending *p)
 {
+    ev_timer_stop(p->base->loop, &p->pause);
     drop_list(p);
 }
 

@@ -29,6 +29,8 @@ struct fleet_pending {
         uint64_t last, before;
     } sent_at[FLEET_SENT_MAX];
     uint32_t n_sent;
+    struct fleet_pacer pacer;
+    ev_timer pause; /* before what is there is sent */
 };
 
 void fleet_pending_init(struct fleet_pending *p, const struct fleet_base *base,
