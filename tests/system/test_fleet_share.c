@@ -2,45 +2,32 @@
 /* Three daemons and a real Redis: what one host has fetched the others need not fetch. */
 #include "fleet_rig.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define PATIENT "shared = true shared_timeout = 10s"
-
 static struct backend *backend;
+static struct fleet fleet; /* of all stories */
 static _Atomic unsigned version = 1, delay_ms;
-static _Atomic bool forbids;
 
-/* The version of now; of some URLs a body that is long, or that varies. */
+/* The version of now; of some URLs a body that is long. */
 static bool answers(struct asked *ask)
 {
-    static char body[300000];
-    const bool is_long = strstr(ask->target, "long") != NULL;
+    char body[100001];
     if (!strcmp(ask->method, "POST")) {
         atomic_fetch_add(&version, 1);
         return reply(ask, "HTTP/1.1 204 No Content\r\n\r\n");
     }
     nap_ms(atomic_load(&delay_ms));
     memset(body, 'x', sizeof body - 1);
-    body[strstr(ask->target, "longest") ? sizeof body - 1 : is_long ? 100000 : 1000] = 0;
+    body[strstr(ask->target, "long") ? 100000 : 1000] = 0;
     body[snprintf(body, 12, "%u", atomic_load(&version))] = ' ';
-    if (atomic_load(&forbids))
-        return reply_ok(ask, "Cache-Control: no-store\r\n", body);
-    if (strstr(ask->target, "vary"))
-        return reply_ok(ask, "Cache-Control: max-age=300\r\nVary: X-Kind\r\n", body);
+    if (strstr(ask->target, "aged"))
+        return reply_ok(ask, "Cache-Control: max-age=300\r\nAge: 100\r\n", body);
+    if (strstr(ask->target, "etag"))
+        return reply_ok(ask, "Cache-Control: max-age=300\r\nETag: \"e\"\r\n", body);
     return reply_ok(ask, "Cache-Control: max-age=300\r\nCache-Tag: t\r\n", body);
-}
-
-static void start(struct fleet *f, const char *sharing)
-{
-    *f = (struct fleet){.sharing = sharing,
-                        .routes = "route \"/own/*\" { upstream = \"u\" "
-                                  "cache { partition = \"header:X-Tenant\" } }",
-                        .port = backend_port(backend)};
-    fleet_start(f);
 }
 
 /* The version that the client sees; with a field of Cache-Status where that is wanted. */
@@ -52,17 +39,18 @@ static unsigned see(struct house *h, const char *path, const char *fields, const
     if (status && (!says_it || !strstr(says_it, status)))
         fail_msg("Cache-Status is %s and not %s", says_it ? says_it : "missing", status);
     const unsigned n = (unsigned)atoi(m.body);
-    assert_int_equal(m.body_len, strstr(path, "longest") ? 299999
-                                 : strstr(path, "long")  ? 100000
-                                                         : 1000);
+    assert_int_equal(m.body_len, strstr(path, "long") ? 100000 : 1000);
     assert_int_equal(strspn(m.body + 12, "x"), m.body_len - 12);
     message_free(&m);
     return n;
 }
 
-static unsigned objects(struct fleet *f)
+/* Fetched by that host, and in the store. */
+static void share(int host, const char *path, const char *fields)
 {
-    return fleet_keys(f, 'o');
+    const unsigned puts = fleet_number(&fleet.host[host], "puts");
+    see(&fleet.host[host], path, fields, "fwd=");
+    wait_until(fleet_number(&fleet.host[host], "puts") == puts + 1, 5000);
 }
 
 /* Many clients of all hosts ask at once: FLEET_CLIENTS (100) of each. */
@@ -89,134 +77,208 @@ static void all_ask(struct fleet *f, const char *path)
 static void a_cold_url_is_fetched_once_by_all_hosts(void **state)
 {
     (void)state;
-    struct fleet f;
-    start(&f, PATIENT);
     atomic_store(&delay_ms, 500);
     const unsigned calls = backend_calls(backend);
-    all_ask(&f, "/a");
+    all_ask(&fleet, "/cold");
     assert_int_equal(backend_calls(backend) - calls, 1);
     atomic_store(&delay_ms, 0);
-    all_ask(&f, "/b");
+    all_ask(&fleet, "/cold-and-quick");
     assert_int_equal(backend_calls(backend) - calls, 2);
-    fleet_stop(&f);
 }
 
 static void what_one_host_has_the_others_take_from_the_store(void **state)
 {
     (void)state;
-    struct fleet f;
     const char *out;
-    start(&f, PATIENT);
     const unsigned calls = backend_calls(backend);
-    see(&f.host[0], "/a", "", "fwd=uri-miss");
-    wait_until(objects(&f) == 1, 5000);
-    see(&f.host[1], "/a", "", "detail=fleet");
-    see(&f.host[1], "/a", "", "hit");
-    see(&f.host[0], "/vary", "X-Kind: 1\r\n", NULL);
-    wait_until(objects(&f) == 3, 5000); /* with what says that it varies */
-    see(&f.host[1], "/vary", "X-Kind: 1\r\n", "detail=fleet");
-    see(&f.host[1], "/vary", "X-Kind: 1\r\n", "hit");
+    share(0, "/a", "");
+    see(&fleet.host[1], "/a", "", "detail=fleet");
+    see(&fleet.host[1], "/a", "", "hit");
+    share(0, "/long", ""); /* in chunks */
+    see(&fleet.host[1], "/long", "", "detail=fleet");
+    see(&fleet.host[1], "/long", "", "hit");
     assert_int_equal(backend_calls(backend) - calls, 2);
-    see(&f.host[0], "/long", "", "fwd=uri-miss"); /* in chunks */
-    wait_until(objects(&f) == 4, 5000);
-    see(&f.host[1], "/long", "", "detail=fleet");
-    see(&f.host[1], "/long", "", "hit");
-    assert_int_equal(backend_calls(backend) - calls, 3);
-    see(&f.host[1], "/vary", "X-Kind: 2\r\n", NULL);
-    see(&f.host[2], "/vary", "X-Kind: 3\r\n", NULL);
-    assert_int_equal(backend_calls(backend) - calls, 5);
-    assert_int_equal(ctl(&f.host[1], &out, "cache why http://example.org/a"), 0);
+    assert_int_equal(ctl(&fleet.host[1], &out, "cache why http://example.org/a"), 0);
     assert_non_null(strstr(out, "another host of the fleet"));
-    fleet_stop(&f);
 }
 
 static void what_was_invalidated_is_not_taken(void **state)
 {
     (void)state;
-    static const char *const ways[] = {"http://example.org/a", "/a",    "--tag t",
-                                       "--prefix /",           "--all", "/a --soft"};
-    struct fleet f;
+    static const char *const ways[] = {"http://example.org/b", "/b",    "--tag t",
+                                       "--prefix /",           "--all", "/b --soft"};
     const char *out;
-    start(&f, PATIENT);
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
         const unsigned n = atomic_load(&version);
-        wait_until(see(&f.host[0], "/a", "", NULL) == n, 5000);
-        wait_until(objects(&f) == 1, 5000);
+        wait_until(see(&fleet.host[0], "/b", "", NULL) == n, 5000);
         atomic_fetch_add(&version, 1);
-        assert_int_equal(ctl(&f.host[i % FLEET_HOSTS], &out, "cache invalidate %s", ways[i]), 0);
-        assert_int_equal(see(&f.host[1], "/a", "", NULL), n + 1);
-        wait_until(see(&f.host[2], "/a", "", NULL) == n + 1, 5000);
+        assert_int_equal(ctl(&fleet.host[i % FLEET_HOSTS], &out, "cache invalidate %s", ways[i]),
+                         0);
+        assert_int_equal(see(&fleet.host[1], "/b", "", NULL), n + 1);
+        wait_until(see(&fleet.host[2], "/b", "", NULL) == n + 1, 5000);
     }
     /* nor on the host itself that has changed it, before the others hear of it */
     for (int i = 0; i < 20; i++) {
-        see(&f.host[1], "/c", "", NULL);
-        fleet_post(&f.host[0], "/c");
-        assert_int_equal(see(&f.host[0], "/c", "", NULL), atomic_load(&version));
+        see(&fleet.host[1], "/c", "", NULL);
+        fleet_post(&fleet.host[0], "/c");
+        assert_int_equal(see(&fleet.host[0], "/c", "", NULL), atomic_load(&version));
     }
-    fleet_stop(&f);
 }
 
-static void what_is_for_one_client_never_leaves_the_host(void **state)
+/* ---- requests that are more than a plain GET ---- */
+
+static int ask(int host, const char *method, const char *path, const char *fields,
+               struct message *m)
+{
+    const int fd = client_connect(fleet.host[host].port);
+    client_send(fd, "%s %s HTTP/1.1\r\nHost: example.org\r\n%sConnection: close\r\n\r\n", method,
+                path, fields);
+    client_read(fd, m, !strcmp(method, "HEAD"));
+    close(fd);
+    return m->status;
+}
+
+static void conditions_and_ranges_hold_for_what_is_taken(void **state)
 {
     (void)state;
-    struct fleet f;
-    start(&f, PATIENT);
-    see(&f.host[0], "/a", "Authorization: Bearer one\r\n", NULL);
-    see(&f.host[0], "/b", "Cookie: session=one\r\n", NULL);
-    see(&f.host[0], "/own/a", "X-Tenant: one\r\n", NULL);
-    see(&f.host[0], "/longest", "", NULL); /* nor what is too long */
-    atomic_store(&forbids, true);
-    see(&f.host[0], "/d", "", NULL);
+    struct message m;
+    share(0, "/etag", "");
     const unsigned calls = backend_calls(backend);
-    see(&f.host[1], "/d", "", NULL); /* it does not wait for the other's claim */
-    assert_int_equal(backend_calls(backend) - calls, 1);
-    atomic_store(&forbids, false);
-    see(&f.host[0], "/e", "", NULL);
-    wait_until(objects(&f) >= 1, 5000); /* all before it has been looked at */
-    assert_int_equal(objects(&f), 1);
-    fleet_stop(&f);
+    assert_int_equal(ask(1, "GET", "/etag", "If-None-Match: \"e\"\r\n", &m), 304);
+    assert_non_null(strstr(field_of(&m, "Cache-Status"), "detail=fleet"));
+    message_free(&m);
+    assert_int_equal(ask(1, "GET", "/etag", "Range: bytes=0-9\r\n", &m), 206);
+    assert_int_equal(m.body_len, 10);
+    message_free(&m);
+    assert_int_equal(ask(1, "HEAD", "/etag", "", &m), 200);
+    assert_string_equal(field_of(&m, "Content-Length"), "1000");
+    message_free(&m);
+    assert_int_equal(ask(2, "GET", "/etag", "If-None-Match: \"other\"\r\n", &m), 200);
+    assert_int_equal(m.body_len, 1000);
+    message_free(&m);
+    assert_int_equal(backend_calls(backend) - calls, 0);
+}
+
+/* ---- clocks ---- */
+
+static unsigned age_at(int host, const char *path)
+{
+    struct message m;
+    assert_int_equal(fleet_get(&fleet.host[host], path, "", &m), 200);
+    const unsigned age = (unsigned)atoi(field_of(&m, "Age"));
+    message_free(&m);
+    return age;
+}
+
+static unsigned lease_ms(int host)
+{
+    const char *out;
+    char name[16];
+    assert_int_equal(ctl(&fleet.host[host], &out, "fleet"), 0);
+    snprintf(name, sizeof name, "h%d ", host);
+    const char *line = strstr(strstr(out, "HOST"), name), *end = line ? strchr(line, '\n') : NULL;
+    assert_non_null(end);
+    while (end[-1] == ' ' || end[-1] == 's')
+        end--;
+    while (end[-1] != ' ')
+        end--;
+    return (unsigned)(atof(end) * 1000);
+}
+
+static void ages_are_right_where_clocks_differ(void **state)
+{
+    (void)state;
+    const uint64_t began = mono_ms();
+    house_advance(&fleet.host[1], 2000);
+    for (int i = 0; i < 2; i++) /* it has compared its clock with the store's since */
+        wait_until(lease_ms(1) > 2700, 5000);
+    wait_until(fleet_says(&fleet.host[1], "cache     in use"), 8000);
+    share(0, "/aged-0", "");
+    share(1, "/aged-1", "");
+    for (int host = 0; host < FLEET_HOSTS; host++)
+        for (int i = 0; i < 2; i++) {
+            const unsigned age = age_at(host, i ? "/aged-1" : "/aged-0");
+            assert_in_range(age, 100, 101 + (mono_ms() - began) / 1000);
+        }
+    const unsigned calls = backend_calls(backend);
+    see(&fleet.host[2], "/aged-1", "", "hit");
+    assert_int_equal(backend_calls(backend) - calls, 0);
+}
+
+/* ---- whoever can write to the store ---- */
+
+#define EACH "EVAL for\t_,k\tin\tipairs(redis.call('KEYS','*:o:*'))\tdo\t"
+
+static void only_objects(const char *a, const char *b)
+{
+    redis_do(&fleet.redis, EACH "redis.call('DEL',k)\tend 0");
+    share(0, a, "");
+    if (b)
+        share(0, b, "");
+}
+
+static unsigned rejected(int host)
+{
+    return fleet_number(&fleet.host[host], "rejected");
+}
+
+static void objects_under_another_name_are_not_taken(void **state)
+{
+    (void)state;
+    only_objects("/mine", "/long-yours");
+    const unsigned calls = backend_calls(backend), before = rejected(1);
+    redis_do(&fleet.redis, "EVAL local\tk=redis.call('KEYS','*:o:*')\t"
+                           "local\ta,b=redis.call('GET',k[1]),redis.call('GET',k[2])\t"
+                           "redis.call('SET',k[1],b)\tredis.call('SET',k[2],a) 0");
+    see(&fleet.host[1], "/mine", "", "fwd=uri-miss; fwd-status=200");
+    see(&fleet.host[1], "/long-yours", "", "fwd=uri-miss; fwd-status=200");
+    assert_int_equal(backend_calls(backend) - calls, 2);
+    assert_int_equal(rejected(1) - before, 2);
 }
 
 static void damaged_and_foreign_objects_are_not_taken(void **state)
 {
     (void)state;
-    struct fleet f;
+    static const char *const damage[] = {
+        "redis.call('SETRANGE',k,40,'damage')", "redis.call('SET',k,string.rep('x',3000000))",
+        "redis.call('SET',k,string.sub(redis.call('GET',k),1,-2))", "redis.call('SET',k,'')",
+        "redis.call('SET',k,redis.call('GET',k)..'x')",
+        /* the numbers of the log are signed, too */
+        "redis.call('SETRANGE',k,24,string.rep('z',8))"};
     const char *out;
-    start(&f, PATIENT);
-    see(&f.host[0], "/a", "", NULL);
-    wait_until(objects(&f) == 1, 5000);
-    redis_do(&f.redis, "EVAL for\t_,k\tin\tipairs(redis.call('KEYS','*:o:*'))\tdo\t"
-                       "redis.call('SETRANGE',k,40,'damage')\tend 0");
-    unsigned calls = backend_calls(backend);
-    see(&f.host[1], "/a", "", NULL);
-    assert_int_equal(backend_calls(backend) - calls, 1);
-    wait_until(fleet_says(&f.host[1], "rejected  1"), 5000);
-    wait_until(ctl(&f.host[1], &out, "status") == 0 && strstr(out, "fleet_strangers"), 5000);
-    redis_do(&f.redis, "EVAL for\t_,k\tin\tipairs(redis.call('KEYS','*:o:*'))\tdo\t"
-                       "redis.call('SET',k,string.rep('x',3000000))\tend 0");
-    see(&f.host[2], "/a", "", NULL);
-    assert_int_equal(backend_calls(backend) - calls, 2);
+    for (size_t i = 0; i < sizeof damage / sizeof *damage; i++) {
+        char path[32];
+        snprintf(path, sizeof path, "/damaged/%zu", i);
+        only_objects(path, NULL);
+        const unsigned calls = backend_calls(backend), before = rejected(1);
+        redis_do(&fleet.redis, EACH "%s\tend 0", damage[i]);
+        see(&fleet.host[1], path, "", "fwd=uri-miss; fwd-status=200");
+        assert_int_equal(backend_calls(backend) - calls, 1);
+        assert_int_equal(rejected(1) - before, 1);
+    }
+    wait_until(ctl(&fleet.host[1], &out, "status") == 0 && strstr(out, "fleet_strangers"), 5000);
+    /* of another type, as are claims */
+    only_objects("/typed", NULL);
+    redis_do(&fleet.redis, EACH "redis.call('DEL',k)\tredis.call('LPUSH',k,'a')\tend 0");
+    see(&fleet.host[2], "/typed", "", "fwd=uri-miss; fwd-status=200");
+    redis_do(&fleet.redis, EACH "redis.call('DEL',k)\tend 0");
     for (int i = 0; i < FLEET_HOSTS; i++)
-        assert_false(house_logged(&f.host[i], "died"));
-    fleet_stop(&f);
+        assert_false(house_logged(&fleet.host[i], "died"));
 }
 
-static void a_store_that_hangs_costs_one_request_its_time_and_no_other(void **state)
+static int set_up(void **state)
 {
-    (void)state;
-    struct fleet f;
-    start(&f, "shared = true shared_timeout = 700ms");
-    kill(f.redis.pid, SIGSTOP);
-    uint64_t began = mono_ms();
-    see(&f.host[0], "/a", "", "fwd=uri-miss");
-    assert_true(mono_ms() - began >= 690);
-    began = mono_ms();
-    for (int i = 0; i < 3; i++)
-        see(&f.host[0], i == 0 ? "/b" : i == 1 ? "/c" : "/d", "", "fwd=uri-miss");
-    assert_true(mono_ms() - began < 700);
-    kill(f.redis.pid, SIGCONT);
-    wait_until(fleet_says(&f.host[0], "cache     in use"), 15000);
-    fleet_stop(&f);
+    harness_set_up(state);
+    fleet = (struct fleet){.sharing = "shared = true shared_timeout = 10s",
+                           .port = backend_port(backend)};
+    fleet_start(&fleet);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    fleet_stop(&fleet);
+    return harness_tear_down(state);
 }
 
 int main(void)
@@ -225,9 +287,11 @@ int main(void)
         cmocka_unit_test(a_cold_url_is_fetched_once_by_all_hosts),
         cmocka_unit_test(what_one_host_has_the_others_take_from_the_store),
         cmocka_unit_test(what_was_invalidated_is_not_taken),
-        cmocka_unit_test(what_is_for_one_client_never_leaves_the_host),
+        cmocka_unit_test(conditions_and_ranges_hold_for_what_is_taken),
+        cmocka_unit_test(objects_under_another_name_are_not_taken),
         cmocka_unit_test(damaged_and_foreign_objects_are_not_taken),
-        cmocka_unit_test(a_store_that_hangs_costs_one_request_its_time_and_no_other),
+        cmocka_unit_test(ages_are_right_where_clocks_differ),
     };
-    return run_with_backend(stories, &backend, answers);
+    harness_share(&backend, answers);
+    return cmocka_run_group_tests(stories, set_up, tear_down);
 }
