@@ -15,6 +15,7 @@ struct fleet {
     const char *sharing; /* of the section cache: shared and more */
     const char *routes;  /* before the route of all paths; "" */
     unsigned port;       /* of the backend, upstream "u" */
+    unsigned names_from; /* the first is called h0, or so: a name is taken as long as a lease */
 };
 /* Hosts h0, h1...; waits until each is a member and its shared cache is in use. */
 void fleet_start(struct fleet *f);

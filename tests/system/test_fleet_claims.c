@@ -127,7 +127,7 @@ static void others_do_not_queue(const char *path, int status)
 {
     int fd[FLEET_HOSTS];
     const unsigned calls = backend_calls(backend);
-    atomic_store(&delay_ms, 400);
+    atomic_store(&delay_ms, 250);
     fd[0] = begin(0, path);
     wait_until(atomic_load(&under_way) == 1, 5000);
     for (int i = 1; i < FLEET_HOSTS; i++) {

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define STALE_MS 1100 /* after so long what has max-age=1 is stale */
+#define STALE_MS 2100 /* after so long what has max-age=2 is stale */
 
 static struct backend *backend;
 static struct fleet fleet;
@@ -55,14 +55,14 @@ static bool answers(struct asked *ask)
     if (has(ask, "/poll"))
         return reply_ok(ask, "Cache-Control: no-cache\r\n", body);
     if (has(ask, "/swr"))
-        return reply_ok(ask, "Cache-Control: max-age=1, stale-while-revalidate=60\r\n", body);
+        return reply_ok(ask, "Cache-Control: max-age=2, stale-while-revalidate=60\r\n", body);
     if (has(ask, "/ahead"))
         return reply_ok(ask, "Cache-Control: max-age=3\r\n", body);
     if (has(ask, "long")) {
         memset(body + len, 'x', 100000 - (size_t)len);
         body[100000] = 0;
     }
-    return answers_validated(ask, "Cache-Control: max-age=1\r\n", body);
+    return answers_validated(ask, "Cache-Control: max-age=2\r\n", body);
 }
 
 static void wait_stale(void)
@@ -162,21 +162,37 @@ static void each_cold_variant_is_fetched_once_by_all_hosts(void **state)
 
 /* ---- renewals ---- */
 
+/* Fetched by the first host and given to the store; taken by the others, up to that one. */
+static void prepare(const char *path, int others)
+{
+    const unsigned puts = given(0);
+    version_of(0, path, "");
+    wait_until(given(0) == puts + 1, 5000);
+    for (int i = 1; i <= others; i++)
+        assert_true(from_fleet(i, path, ""));
+}
+
+/* What the next stories need, so that all of them wait but once. */
+static void what_is_to_be_stale(void **state)
+{
+    (void)state;
+    prepare("/etag", 1);
+    prepare("/etag-long", 1);
+    prepare("/old", 0);
+    prepare("/old-long", 0);
+    prepare("/same", 2);
+    prepare("/swr", 2);
+    wait_stale();
+}
+
 static void a_renewal_is_that_of_all_hosts(void **state)
 {
     (void)state;
     static const char *const paths[] = {"/etag", "/etag-long"};
-    const unsigned puts = given(0);
-    for (int i = 0; i < 2; i++) {
-        version_of(0, paths[i], "");
-        wait_until(given(0) == puts + (unsigned)i + 1, 5000);
-        assert_true(from_fleet(1, paths[i], ""));
-    }
-    const unsigned calls = backend_calls(backend), old = atomic_load(&renewals);
-    wait_stale();
+    const unsigned calls = backend_calls(backend), old = atomic_load(&renewals), puts = given(0);
     for (int i = 0; i < 2; i++) {
         assert_true(fleet_answers(&fleet.host[0], paths[i], "", 200, "fwd-status=304"));
-        wait_until(given(0) == puts + 3 + (unsigned)i, 5000);
+        wait_until(given(0) == puts + (unsigned)i + 1, 5000);
         assert_true(
             fleet_answers(&fleet.host[1], paths[i], "", 200, "fwd=stale; collapsed; detail=fleet"));
         assert_true(from_fleet(2, paths[i], "")); /* it had nothing */
@@ -189,11 +205,6 @@ static void what_is_stale_in_the_store_is_validated(void **state)
 {
     (void)state;
     static const char *const paths[] = {"/old", "/old-long"};
-    const unsigned puts = given(0);
-    for (int i = 0; i < 2; i++)
-        version_of(0, paths[i], "");
-    wait_until(given(0) == puts + 2, 5000);
-    wait_stale();
     const unsigned fetched = atomic_load(&whole), old = atomic_load(&renewals);
     for (int i = 0; i < 2; i++)
         assert_true(fleet_answers(&fleet.host[2], paths[i], "", 200, "fwd-status=304"));
@@ -205,15 +216,22 @@ static void hosts_validate_the_same_once(void **state)
 {
     (void)state;
     static const char *const none[] = {""};
-    const unsigned puts = given(0);
-    version_of(0, "/same", "");
-    wait_until(given(0) == puts + 1, 5000);
-    for (int i = 1; i < FLEET_HOSTS; i++)
-        assert_true(from_fleet(i, "/same", ""));
-    wait_stale();
     const unsigned calls = backend_calls(backend);
     atomic_store(&delay_ms, 150);
     ask_all("/same", none, 1);
+    atomic_store(&delay_ms, 0);
+    assert_int_equal(backend_calls(backend) - calls, 1);
+}
+
+static void a_stale_answer_is_refreshed_once_by_all_hosts(void **state)
+{
+    (void)state;
+    const unsigned calls = backend_calls(backend), n = atomic_fetch_add(&version, 1) + 1;
+    atomic_store(&delay_ms, 200);
+    for (int i = 0; i < FLEET_HOSTS; i++)
+        assert_int_equal(version_of(i, "/swr", ""), n - 1);
+    for (int i = 0; i < FLEET_HOSTS; i++)
+        wait_until(version_of(i, "/swr", "") == n, 800);
     atomic_store(&delay_ms, 0);
     assert_int_equal(backend_calls(backend) - calls, 1);
 }
@@ -238,25 +256,6 @@ static void negative_answers_are_shared_until_they_change(void **state)
 }
 
 /* ---- fetches that no client waits for ---- */
-
-static void a_stale_answer_is_refreshed_once_by_all_hosts(void **state)
-{
-    (void)state;
-    const unsigned puts = given(0);
-    version_of(0, "/swr", "");
-    wait_until(given(0) == puts + 1, 5000);
-    for (int i = 1; i < FLEET_HOSTS; i++)
-        assert_true(from_fleet(i, "/swr", ""));
-    const unsigned calls = backend_calls(backend), n = atomic_fetch_add(&version, 1) + 1;
-    wait_stale();
-    atomic_store(&delay_ms, 200);
-    for (int i = 0; i < FLEET_HOSTS; i++)
-        assert_int_equal(version_of(i, "/swr", ""), n - 1);
-    for (int i = 0; i < FLEET_HOSTS; i++)
-        wait_until(version_of(i, "/swr", "") == n, 800);
-    atomic_store(&delay_ms, 0);
-    assert_int_equal(backend_calls(backend) - calls, 1);
-}
 
 /* Read all the time, by all hosts, over the end of its lifetime. */
 static void what_is_refreshed_ahead_is_so_once_by_all_hosts(void **state)
@@ -293,12 +292,29 @@ static void a_poll_holds_on_all_hosts(void **state)
     assert_int_equal(backend_calls(backend) - calls, 1);
 }
 
+/* ---- behind a proxy ---- */
+
+static void origins_are_kept_apart(void **state)
+{
+    (void)state;
+    static const char https[] = "X-Forwarded-Proto: https\r\n", http[] = "";
+    const unsigned puts = given(0), calls = backend_calls(backend);
+    version_of(0, "/vary-origin", https);
+    wait_until(given(0) == puts + 1, 5000);
+    assert_true(from_fleet(1, "/vary-origin", https));
+    version_of(0, "/vary-origin", http);
+    wait_until(given(0) == puts + 2, 5000);
+    assert_true(from_fleet(1, "/vary-origin", http));
+    assert_int_equal(backend_calls(backend) - calls, 2);
+}
+
 static int set_up(void **state)
 {
     harness_set_up(state);
     fleet = (struct fleet){
         .sharing = "shared = true shared_timeout = 10s ttl = 60s ttl_negative = 60s",
-        .routes = "route \"/poll/*\" { upstream = \"u\" cache { } poll { min_interval = 60s } }",
+        .routes = "trusted_proxies = {\"127.0.0.1\"}\n"
+                  "route \"/poll/*\" { upstream = \"u\" cache { } poll { min_interval = 60s } }",
         .port = backend_port(backend)};
     fleet_start(&fleet);
     return 0;
@@ -313,16 +329,18 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest stories[] = {
-        cmocka_unit_test(all_variants_are_shared_and_end_together),
         cmocka_unit_test(variants_of_a_url_are_bounded),
         cmocka_unit_test(each_cold_variant_is_fetched_once_by_all_hosts),
+        cmocka_unit_test(what_is_to_be_stale),
         cmocka_unit_test(a_renewal_is_that_of_all_hosts),
         cmocka_unit_test(what_is_stale_in_the_store_is_validated),
         cmocka_unit_test(hosts_validate_the_same_once),
-        cmocka_unit_test(negative_answers_are_shared_until_they_change),
         cmocka_unit_test(a_stale_answer_is_refreshed_once_by_all_hosts),
+        cmocka_unit_test(negative_answers_are_shared_until_they_change),
         cmocka_unit_test(what_is_refreshed_ahead_is_so_once_by_all_hosts),
         cmocka_unit_test(a_poll_holds_on_all_hosts),
+        cmocka_unit_test(origins_are_kept_apart),
+        cmocka_unit_test(all_variants_are_shared_and_end_together),
     };
     harness_share(&backend, answers);
     return cmocka_run_group_tests(stories, set_up, tear_down);

@@ -170,28 +170,13 @@ static unsigned age_at(int host, const char *path)
     return age;
 }
 
-static unsigned lease_ms(int host)
-{
-    const char *out;
-    char name[16];
-    assert_int_equal(ctl(&fleet.host[host], &out, "fleet"), 0);
-    snprintf(name, sizeof name, "h%d ", host);
-    const char *line = strstr(strstr(out, "HOST"), name), *end = line ? strchr(line, '\n') : NULL;
-    assert_non_null(end);
-    while (end[-1] == ' ' || end[-1] == 's')
-        end--;
-    while (end[-1] != ' ')
-        end--;
-    return (unsigned)(atof(end) * 1000);
-}
-
 static void ages_are_right_where_clocks_differ(void **state)
 {
     (void)state;
     const uint64_t began = mono_ms();
+    house_stop(&fleet.host[1]); /* a clock that jumps while it runs is something else */
     house_advance(&fleet.host[1], 2000);
-    for (int i = 0; i < 2; i++) /* it has compared its clock with the store's since */
-        wait_until(lease_ms(1) > 2700, 5000);
+    house_run(&fleet.host[1]);
     wait_until(fleet_says(&fleet.host[1], "cache     in use"), 8000);
     share(0, "/aged-0", "");
     share(1, "/aged-1", "");

@@ -200,20 +200,13 @@ static bool ask(struct fetch *ex)
     return fleet_offer_tell(ex, FLEET_SHARE_ASK, 0, iov, 4);
 }
 
-/* Its client wants the backend's own word. */
-static bool is_forced(const struct fetch *ex)
-{
-    const struct policy_request *p = &ex->req.policy;
-    return p->obey_directives && p->cc.flags & FIELD_CC_NO_CACHE;
-}
-
 bool fleet_share_ask(struct fetch *ex)
 {
     static const struct fetch_queue queue = {leave, timeout};
     struct worker *w = ex->worker;
     ev_timer *alarm = &w->fetches->askers_timer;
     if (!fleet_offer_may(ex) || !atomic_load(&w->shared->fleet->shared_is_quick) ||
-        fleet_link_is_cut_off(w) || is_forced(ex) || !ask(ex))
+        fleet_link_is_cut_off(w) || !ask(ex))
         return false;
     ex->fleet_claims = true;
     ex->fleet_waits = false;
