@@ -175,15 +175,15 @@ unit: $(unit_bins) ## the unit tests
 
 # Not the chaos programs under a sanitizer: they fork beside a thread that may hold its allocator's lock.
 # Nor those that are about other programs, or about scale: their paths are those of other stories.
-once := test_browser test_conformance test_demo test_monitoring test_loadtest test_ws_clients test_ws_scale test_hardening
+once := test_browser test_conformance test_demo test_monitoring test_loadtest test_ws_clients test_ws_steady test_ws_scale test_hardening
 system: bins $(other) $(dying) $(system_bins) $(chaos_bins) $(ws_bins) ## the tests that start the real daemon
 	@POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) tests/run-all \
 	  $(call longest_first,$(if $(SANITIZE),$(filter-out $(addprefix $(BUILD)/system/,$(once)),$(system_bins)),$(system_bins) $(chaos_bins)))
 
 # CHAOS_SECONDS (60) of CHAOS_UPDATES (1000) a second, CHAOS_KILLS (1000), CHAOS_ROUNDS (30) of one death, CHAOS_CLIENTS
 # (1000), CHAOS_RESTARTS (20), CHAOS_DAMAGES (5 kinds), CHAOS_DISK (1); a few seconds' worth of each in `make test`.
-chaos: bins $(dying) $(chaos_bins) $(BUILD)/unit/test_fleet_races ## deaths, races and restarts at full length, with figures; CHAOS_KILLS, CHAOS_SECONDS, ...
-	@for t in $(chaos_bins) $(BUILD)/unit/test_fleet_races; do POLDER_LONG=1 POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) $$t || exit 1; done
+chaos: bins $(dying) $(chaos_bins) $(BUILD)/unit/test_fleet_races $(BUILD)/system/test_ws_steady ## deaths, races and restarts at full length, with figures; CHAOS_KILLS, CHAOS_SECONDS, ...
+	@for t in $(chaos_bins) $(BUILD)/unit/test_fleet_races $(BUILD)/system/test_ws_steady; do POLDER_LONG=1 POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) $$t || exit 1; done
 
 systemd: life-bins ## the units under a real systemd in a throw-away container; needs root and systemd-container
 	@tests/systemd/run $(BUILD)
