@@ -174,6 +174,19 @@ int scripted_agree(struct scripted *b, int *client, unsigned port, const char *t
     return fd;
 }
 
+/* And no child that proves a program. */
+static bool has_websockets(const char *pid)
+{
+    char path[300], title[64] = "";
+    snprintf(path, sizeof path, "/proc/%s/cmdline", pid);
+    FILE *f = fopen(path, "r");
+    const size_t n = f ? fread(title, 1, sizeof title - 1, f) : 0;
+    if (f)
+        fclose(f);
+    title[n] = 0;
+    return strstr(title, ": WebSockets") != NULL;
+}
+
 pid_t working_process(pid_t supervisor)
 {
     pid_t found = 0;
@@ -187,7 +200,8 @@ pid_t working_process(pid_t supervisor)
         snprintf(path, sizeof path, "/proc/%s/stat", e->d_name);
         FILE *f = fopen(path, "r");
         if (f && fgets(text, sizeof text, f) && (end = strrchr(text, ')')) &&
-            sscanf(end, ") %*c %d", &ppid) == 1 && ppid == supervisor && end[2] != 'Z')
+            sscanf(end, ") %*c %d", &ppid) == 1 && ppid == supervisor && end[2] != 'Z' &&
+            has_websockets(e->d_name))
             found = atoi(e->d_name);
         if (f)
             fclose(f);
