@@ -71,12 +71,14 @@ static int send_all(struct supervisor *s, int to)
     if (block < 0)
         return block;
     find_at_rest(s, &at_rest);
+    die_here(DIE_HANDING);
     const int code =
         parcel_send(to, &(struct parcel_sending){.block = block,
                                                  .intake = s->intake_passed ? -1 : s->intake.fd,
                                                  .rpc = rpc_server_fd(s->rpc),
                                                  .at_rest = is_at_rest,
                                                  .arg = &at_rest});
+    die_here(DIE_HANDED);
     free(at_rest.bits);
     close(block);
     return code;
@@ -171,5 +173,6 @@ bool restart_resume(struct supervisor *s, int box, bool give_up)
     }
     if (code)
         parcel_take(box); /* from here on only what is ours counts */
+    die_here(DIE_TAKEN);
     return code != 0;
 }

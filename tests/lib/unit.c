@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -172,6 +173,7 @@ static void become_daemon(const struct unit *u, const char *program)
     for (int i = 0; i < n; i++)
         if (dup2(fd[i], 3 + i) < 0)
             _exit(126);
+    close_range(3 + (unsigned)n, ~0u, CLOSE_RANGE_CLOEXEC); /* those of the test's own */
     set_environment(u, n, u->socket >= 0);
     execl(program ? program : built("polder-supervisor"), "polder-supervisor", "-c", u->house->conf,
           (char *)NULL);

@@ -21,7 +21,10 @@
     X(GONE)                                                                                        \
     X(RECOVERING)                                                                                  \
     X(RECOVERED)                                                                                   \
-    X(RESUMED)
+    X(RESUMED)                                                                                     \
+    X(HANDING)                                                                                     \
+    X(HANDED)                                                                                      \
+    X(TAKEN)
 #define DIE_ENUM(name) DIE_##name,
 enum die_place { DIE_PLACES(DIE_ENUM) DIE_PLACES_N };
 
