@@ -5,8 +5,10 @@
  *
  * The two-proportion test: z is the difference of both shares in standard deviations of the share
  * of both together. One side is worse where it has had enough requests, its share is more than
- * PROPORTION_FLOOR higher, z is over PROPORTION_Z, and that holds PROPORTION_ROWS times in a row:
- * with equal sides, less than one look in 500 000 is wrong.
+ * PROPORTION_FLOOR higher, z is over PROPORTION_Z, and that holds PROPORTION_ROWS times in a row. Of
+ * few errors z says more than there is to know: three of 100 beside three of 900 have a z of 3.3, and
+ * are chance in one of 60 cases; so the exact test has to find it as unlikely as that z. With equal
+ * sides, less than one look in 500 000 is wrong.
  *
  * That needs many errors before it is sure. Two more tests look at errors alone: each is one of the
  * side that is judged, or of the others, and with equal sides the odds are those of the requests,
@@ -26,6 +28,7 @@
 #define PROPORTION_MIN   100  /* requests of the side that is judged */
 #define PROPORTION_FLOOR 0.01 /* a point */
 #define PROPORTION_Z     3.
+#define PROPORTION_ODDS  0.00135 /* of a z of 3 */
 #define PROPORTION_ROWS  2
 
 #define PROPORTION_RISE        8.

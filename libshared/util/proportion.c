@@ -52,7 +52,8 @@ enum proportion_result proportion_look(struct proportion_trend *trend, const str
     if (of->requests < PROPORTION_MIN || !others->requests)
         return PROPORTION_TOO_FEW;
     if (proportion_rate(of) - proportion_rate(others) <= PROPORTION_FLOOR ||
-        proportion_z(of, others) <= PROPORTION_Z) {
+        proportion_z(of, others) <= PROPORTION_Z ||
+        proportion_chance(of, others) >= PROPORTION_ODDS) {
         trend->worse = 0;
         return PROPORTION_FINE;
     }

@@ -59,6 +59,17 @@ static void worse_is_worse_twice_in_a_row(void **state)
     assert_int_equal(look(&t, 50, 100, 0, 1000), PROPORTION_SUSPECT);
 }
 
+static void of_few_errors_z_alone_says_nothing(void **state)
+{
+    (void)state;
+    struct proportion_trend t = {0};
+    assert_true(z(3, 100, 3, 900) > 3.2);
+    assert_int_equal(look(&t, 3, 100, 3, 900), PROPORTION_FINE);
+    assert_true(z(6, 100, 3, 900) > 3);
+    assert_int_equal(look(&t, 6, 100, 3, 900), PROPORTION_SUSPECT);
+    assert_int_equal(look(&t, 60000, 1000000, 250000, 9000000), PROPORTION_WORSE);
+}
+
 static void a_point_more_is_none_however_sure(void **state)
 {
     (void)state;
@@ -173,6 +184,7 @@ int main(void)
         cmocka_unit_test(the_distance_is_that_of_the_textbook),
         cmocka_unit_test(sides_without_requests_or_differences_are_equal),
         cmocka_unit_test(worse_is_worse_twice_in_a_row),
+        cmocka_unit_test(of_few_errors_z_alone_says_nothing),
         cmocka_unit_test(a_point_more_is_none_however_sure),
         cmocka_unit_test(chance_is_seldom_taken_for_a_difference),
         cmocka_unit_test(a_real_difference_is_soon_seen),
