@@ -26,7 +26,7 @@ const SERVER_TAG = { followed: 'good', replica: 'plain', unreachable: 'warn', ma
 const serverLine = s => el('div', {}, el('code', {}, s.server), ' ', tag(SERVER_TAG[s.state] ?? 'plain', s.state), s.why && el('span', { class: 'sub' }, s.why));
 
 function fleetFacts(f) {
-    const { cache, limits } = f;
+    const { cache, limits, slots } = f;
     return el('dl', { class: 'fleet' },
         fleetFact('This host', 'fleet-state', f.host, ' ', f.state === 'member' ? tag('good', 'member') : tag('bad', 'cut off'),
             el('span', { class: 'sub' }, `since ${format.duration(serviceNow() / 1000 - f.since)}`, f.why && `: ${f.why}; the cache does ${f.cutOff}`)),
@@ -38,6 +38,9 @@ function fleetFacts(f) {
             el('span', { class: 'sub' }, `${format.count(cache.puts)} given, ${format.count(cache.outdated + cache.rejected)} not taken`)),
         limits && fleetFact('Limits', 'fleet-limits', limits.state === 'granted' ? tag('good', 'granted') : tag('warn', limits.state), ` ${format.count(limits.granted)} granted, ${format.plural(limits.refusals, 'refusal')}`,
             el('span', { class: 'sub' }, `${format.ratio(limits.share)} if cut off`, limits.aloneAdmitted + limits.aloneRefused ? `, ${format.count(limits.aloneAdmitted)} admitted and ${format.count(limits.aloneRefused)} refused alone` : '')),
+        slots && fleetFact('Places', 'fleet-slots', slots.state === 'granted' ? tag('good', 'granted') : tag('warn', slots.state),
+            ` ${format.count(slots.requestsInUse)} of ${format.plural(slots.requestsHeld, 'request')}, ${format.count(slots.websocketsInUse)} of ${format.plural(slots.websocketsHeld, 'WebSocket')}`,
+            el('span', { class: 'sub' }, format.plural(slots.refusals, 'refusal'), slots.ended ? `, ${format.count(slots.ended)} ended` : '')),
         fleetFact('Strangers', 'fleet-strange', f.strange ? tag('warn', format.count(f.strange)) : 'none'));
 }
 

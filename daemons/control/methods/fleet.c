@@ -19,7 +19,7 @@ static void put_host(struct rpc_out *o, const struct fleet_view *v, const struct
     rpc_out_str(o, "state", h->alive ? "member" : "cut off");
     rpc_out_u64(o, "applied", h->applied);
     rpc_out_u64(o, "lag", v->last > h->applied ? v->last - h->applied : 0);
-    rpc_out_f64(o, "late_seconds", (double)h->late_ms / 1000);
+    rpc_out_f64(o, "behind_seconds", (double)h->late_ms / 1000);
     rpc_out_f64(o, "lease_seconds", (double)h->lease_ms / 1000);
     rpc_out_end(o);
 }
@@ -130,7 +130,7 @@ void fleet_show(struct control *c, const struct rpc_call *call)
     }
     rpc_out_u64(o, "applied", v.applied);
     rpc_out_u64(o, "lag", v.last > v.applied ? v.last - v.applied : 0);
-    rpc_out_f64(o, "late_seconds", (double)v.late_ms / 1000);
+    rpc_out_f64(o, "behind_seconds", (double)v.late_ms / 1000);
     rpc_out_u64(o, "sent", v.sent);
     rpc_out_u64(o, "accepted", v.received);
     rpc_out_u64(o, "pending", v.pending);

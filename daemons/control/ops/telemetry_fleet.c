@@ -4,9 +4,11 @@
 #include "daemons/control/control.h"
 #include "daemons/control/model/fleet_member.h"
 #include "daemons/control/model/fleet_share.h"
+#include "daemons/control/model/fleet_slots.h"
 #include "polder/clock.h"
 #include "polder/config_keys.h"
 #include "polder/fleet_grants.h"
+#include "polder/fleet_slots.h"
 #include "polder/shared.h"
 
 #include <inttypes.h>
@@ -85,6 +87,24 @@ static void put_limits(struct text *t, const struct control *c)
              atomic_load(&g->late), atomic_load(&g->cut_admitted), atomic_load(&g->cut_refused));
 }
 
+static void put_slots(struct text *t, const struct control *c)
+{
+    const struct fleet_slots *p = c->shared->fleet_slots;
+    struct fleet_slots_view v;
+    if (!fleet_member_has_slots(c)) {
+        text_put(t, ",\"slots\":null");
+        return;
+    }
+    fleet_slots_view(c->shared, 0, &v);
+    text_put(t,
+             ",\"slots\":{\"state\":\"%s\",\"requestsHeld\":%" PRIu64 ",\"requestsInUse\":%" PRIu64
+             ",\"websocketsHeld\":%" PRIu64 ",\"websocketsInUse\":%" PRIu64 ",\"refusals\":%" PRIu64
+             ",\"ended\":%" PRIu64 "}",
+             v.comes ? "granted" : "cut off", v.held[FLEET_SLOT_REQUEST],
+             v.used[FLEET_SLOT_REQUEST], v.held[FLEET_SLOT_WEBSOCKET], v.used[FLEET_SLOT_WEBSOCKET],
+             atomic_load(&p->refused), atomic_load(&p->ended));
+}
+
 static void put_fleet(struct text *t, const struct control *c, const struct fleet_view *v)
 {
     text_put(t, "{\"since\":%" PRIu64, (clock_real_ms() - v->since_ms + 500) / 1000);
@@ -102,6 +122,7 @@ static void put_fleet(struct text *t, const struct control *c, const struct flee
              v->sent, v->received, v->pending, v->gaps, v->strange);
     put_cache(t, c);
     put_limits(t, c);
+    put_slots(t, c);
     put_servers(t, v);
     put_hosts(t, v);
     text_put(t, "}\n");
