@@ -20,6 +20,15 @@ static struct fleet_grants *grants_of(const struct worker *w)
     return w->shared->fleet_grants;
 }
 
+/* Of other terms, after a change: what was refused under the former ones is asked for again. */
+static uint64_t grant_key(const struct limit_charge *charge)
+{
+    const struct runtime_limit *l = charge->limit;
+    return charge->key ^
+           (((uint64_t)l->requests << 2 | l->algorithm) * UINT64_C(0x9e3779b97f4a7c15) +
+            l->window_ms * UINT64_C(0xc2b2ae3d27d4eb4f));
+}
+
 /* ---- one limit ---- */
 
 static void ask_store(struct worker *w, const struct request *r, const struct config_limit *l,
@@ -27,7 +36,7 @@ static void ask_store(struct worker *w, const struct request *r, const struct co
 {
     char text[KEY_TEXT_MAX];
     const int len = key_text_of_limit(r, l, text);
-    struct fleet_want ask = {.key = charge->key,
+    struct fleet_want ask = {.key = grant_key(charge),
                              .window_ms = charge->limit->window_ms,
                              .requests = charge->limit->requests,
                              .algorithm = charge->limit->algorithm,
@@ -82,7 +91,7 @@ static bool take_one(struct worker *w, const struct request *r, const struct con
     struct fleet_grants *g = grants_of(w);
     struct limit_verdict *v = &fb->verdict[i];
     struct fleet_took *took = &fb->took[i];
-    *took = fleet_grant_take(g, charge->key, charge->cost, now_ms);
+    *took = fleet_grant_take(g, grant_key(charge), charge->cost, now_ms);
     if (took->result == FLEET_TAKE_NONE) {
         const bool comes = fleet_grants_come(g, now_ms);
         if (comes && !last) {
@@ -97,7 +106,7 @@ static bool take_one(struct worker *w, const struct request *r, const struct con
     }
     if (took->result == FLEET_TAKE_LOW) {
         if (known) {
-            fleet_grant_return(g, charge->key, charge->cost, took);
+            fleet_grant_return(g, grant_key(charge), charge->cost, took);
             took->result = FLEET_TAKE_NONE;
             return false;
         }
@@ -119,7 +128,8 @@ void limits_fleet_return(struct worker *w, const struct charged *ch, const struc
     for (size_t i = 0; i < ch->n; i++)
         if (fb->of_fleet[i] &&
             (fb->took[i].result == FLEET_TAKE_DONE || fb->took[i].result == FLEET_TAKE_LOW))
-            fleet_grant_return(grants_of(w), ch->charge[i].key, ch->charge[i].cost, &fb->took[i]);
+            fleet_grant_return(grants_of(w), grant_key(&ch->charge[i]), ch->charge[i].cost,
+                               &fb->took[i]);
 }
 
 enum limits_fleet limits_fleet_take(struct worker *w, const struct request *r,
@@ -135,7 +145,7 @@ enum limits_fleet limits_fleet_take(struct worker *w, const struct request *r,
             continue;
         fb->of_fleet[i] = true;
         if (!take_one(w, r, ch->limit[i], charge, known, bill->last, now_ms, fb, i)) {
-            bill->awaited = charge->key;
+            bill->awaited = grant_key(charge);
             bill->awaited_cost = charge->cost;
             limits_fleet_return(w, ch, fb);
             return LIMITS_FLEET_WAITS;
