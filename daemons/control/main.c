@@ -7,6 +7,7 @@
 #include "daemons/control/model/alerts.h"
 #include "daemons/control/model/checks.h"
 #include "daemons/control/model/events.h"
+#include "daemons/control/model/fleet_limits.h"
 #include "daemons/control/model/fleet_member.h"
 #include "daemons/control/model/health.h"
 #include "daemons/control/model/history.h"
@@ -58,6 +59,7 @@ static void adopt_region(struct control *c, uint32_t region)
         return;
     }
     settings_carry_over(c, old);
+    fleet_limits_carry_over(c->shared, old->config, c->config);
     shift_adopt(c);
 }
 

@@ -23,6 +23,7 @@
 #ifndef POLDER_FLEET_GRANTS_H
 #define POLDER_FLEET_GRANTS_H
 #include "polder/proc.h"
+#include "polder/runtime.h"
 #include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -79,6 +80,7 @@ struct fleet_want {
     uint64_t hash[2];
     uint64_t window_ms;
     uint32_t requests, algorithm, want, cost;
+    uint32_t limit, had; /* its index, and what this host has counted of it */
 };
 /* One writer, one reader; what is not published is not there. */
 struct fleet_wants {
@@ -98,7 +100,9 @@ struct fleet_grants {
     _Atomic uint64_t alone_until_ms, alone_ms;
     _Atomic uint32_t alone_share;
     _Atomic uint32_t has_been_member; /* 1: in this run */
-    _Atomic uint64_t run;             /* random: of this memory */
+    /* mono; by config_limit.index: until then it was one of this host. 0: it never was */
+    _Atomic uint64_t own_until_ms[RUNTIME_LIMITS_MAX];
+    _Atomic uint64_t run;   /* random: of this memory */
     _Atomic uint64_t epoch; /* of the store's history to which is reported what is known here */
     _Atomic uint64_t taken, refused, calls; /* counters: requests granted, refusals, calls */
     /* workers add */
@@ -139,6 +143,8 @@ bool fleet_grant_next(struct fleet_grants *g, unsigned worker_slot, struct fleet
  * when, as the store calls it. */
 uint32_t fleet_grant_back(struct fleet_grants *g, const struct fleet_want *ask, uint64_t now_ms,
                           uint64_t *number);
+/* control: what of ask->had the store does not know yet. */
+uint32_t fleet_grant_had(struct fleet_grants *g, const struct fleet_want *ask, uint64_t now_ms);
 /* What the store answers. */
 struct fleet_answer {
     uint32_t n;       /* deducted; 0: it refuses */

@@ -253,6 +253,15 @@ uint32_t fleet_grant_back(struct fleet_grants *g, const struct fleet_want *ask, 
     return 0;
 }
 
+uint32_t fleet_grant_had(struct fleet_grants *g, const struct fleet_want *ask, uint64_t now_ms)
+{
+    limit_word seen;
+    const uint64_t own_ms = atomic_load(&g->own_until_ms[ask->limit % RUNTIME_LIMITS_MAX]);
+    const struct fleet_grant *row = find(g, ask->key, &seen);
+    const bool counts = own_ms && now_ms < own_ms + ask->window_ms * 6 / 5;
+    return counts && !(row && is_of(row, ask)) ? ask->had : 0;
+}
+
 static enum fleet_format format_of(const struct fleet_want *ask)
 {
     return ask->algorithm == RUNTIME_GCRA      ? FLEET_FORMAT_GCRA
@@ -269,7 +278,7 @@ static void remember(struct fleet_grants *g, struct fleet_grant *row, const stru
     if (a->n && !(joined && is_of(row, ask)))
         row->number = a->number;
     else if (!is_of(row, ask))
-        row->number = 0;
+        row->number = a->number; /* there is nothing of it in the cell */
     memcpy(row->hash, ask->hash, sizeof row->hash);
     row->ends_ms = a->ends_ms;
     row->sub_ms =

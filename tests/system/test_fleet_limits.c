@@ -80,6 +80,8 @@ static void start(void)
                     "limit \"open\" { requests = 3 window = 1h key = global scope = fleet "
                     "cut_off = open }\n"
                     "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
+                    "limit \"moved\" { requests = 20 window = 1h key = global scope = host }\n"
+                    "route \"/moved\" { upstream = \"u\" limits = {\"moved\"} }\n"
                     "limit \"hour\" { requests = %d window = 1h key = global scope = fleet }\n"
                     "route \"/hour\" { upstream = \"u\" limits = {\"hour\"} }\n"
                     "route \"/open\" { upstream = \"u\" limits = {\"open\"} }\n%s",
@@ -471,6 +473,35 @@ static void without_a_store_each_limit_does_what_the_file_says(void **state)
     assert_true(says(0, "limit show fixed", "granted"));
 }
 
+/* On a host that takes another file, before the others do. */
+static void set_scope(int i, const char *from, const char *to)
+{
+    const char *out;
+    char command[512];
+    snprintf(command, sizeof command, "sed -i '/\"moved\" { req/s/%s/%s/' %s", from, to,
+             host[i].conf);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(ctl(&host[i], &out, "reload"), 0);
+}
+
+static void a_limit_that_becomes_the_fleets_or_is_it_no_more_keeps_its_counts(void **state)
+{
+    (void)state;
+    assert_int_equal(admitted_of(0, "/moved", 6), 6);
+    assert_int_equal(admitted_of(1, "/moved", 4), 4);
+    set_scope(0, "= host", "= fleet");
+    set_scope(1, "= host", "= fleet");
+    assert_true(says(0, "limit show moved", "fleet"));
+    wait_until(says(0, "limit show moved", "granted") && says(1, "limit show moved", "granted"),
+               20000);
+    wait_until(status_of(0, "/moved") == 200, 10000);
+    wait_until(status_of(1, "/moved") == 200, 10000);
+    /* ten before and two since; of either host what it has not used of a lease is missing */
+    assert_in_range(admitted_of(0, "/moved", 20) + admitted_of(1, "/moved", 20), 6, 8);
+    set_scope(0, "= fleet", "= host");
+    assert_in_range(admitted_of(0, "/moved", 20), 4, 14); /* 20, without what this host has had */
+}
+
 /* It can be asked, but remembers nothing more. */
 static void a_store_without_memory_is_as_none(void **state)
 {
@@ -488,6 +519,7 @@ int main(void)
     const struct CMUnitTest stories[] = {
         cmocka_unit_test(three_hosts_together_admit_the_limit_and_no_more),
         cmocka_unit_test(a_store_that_has_lost_its_data_goes_on_in_the_same_hour),
+        cmocka_unit_test(a_limit_that_becomes_the_fleets_or_is_it_no_more_keeps_its_counts),
         cmocka_unit_test(without_a_store_each_limit_does_what_the_file_says),
         cmocka_unit_test(a_store_without_memory_is_as_none),
         cmocka_unit_test(whatever_is_killed_no_window_has_more),

@@ -316,7 +316,7 @@ static const char *eval(const char *script, size_t i, int n_keys, int n, const c
 static unsigned take_from(const char *epoch, const char *learned, const char *terms, uint64_t *ms)
 {
     char whole[64];
-    snprintf(whole, sizeof whole, "%s 0 0", terms);
+    snprintf(whole, sizeof whole, "%s 0 0 0", terms);
     const char *words[] = {
         "polder:{x}:epoch", "polder:{x}:shares", "polder:{x}:limit:1", epoch, learned, "2", whole};
     unsigned n = 0, left = 0;
@@ -418,24 +418,61 @@ static void what_is_given_back_to_the_store_is_granted_again(void **state)
 {
     (void)state;
     const char *words[] = {
-        "polder:{x}:epoch",       "polder:{x}:shares", "polder:{x}:limit:1", "42", "0", "2",
-        "3600000 0 100 50 1 40 1"};
+        "polder:{x}:epoch",         "polder:{x}:shares", "polder:{x}:limit:1", "42", "0", "2",
+        "3600000 0 100 50 1 40 1 0"};
     unsigned n;
     char number[64];
     begin_epoch();
     assert_int_equal(take_up(HOUR_FIXED), 100);
     words[6] = number;
-    snprintf(number, sizeof number, "3600000 1 100 50 1 7 %" PRIu64, store_ms() / 3600000);
+    snprintf(number, sizeof number, "3600000 1 100 50 1 7 %" PRIu64 " 0", store_ms() / 3600000);
     sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
     assert_int_equal(n + take_up(HOUR_FIXED), 7);
-    snprintf(number, sizeof number, "3600000 1 100 50 1 7 12345"); /* long over */
+    snprintf(number, sizeof number, "3600000 1 100 50 1 7 12345 0"); /* long over */
     sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
     assert_int_equal(n, 0);
     redis_do(&redis, "DEL polder:{x}:limit:1");
     assert_int_equal(take_up(HOUR_GCRA), 90);
-    snprintf(number, sizeof number, "3600000 0 100 50 1 40 %" PRIu64, store_ms() - 3600000 / 4);
+    snprintf(number, sizeof number, "3600000 0 100 50 1 40 %" PRIu64 " 0",
+             store_ms() - 3600000 / 4);
     sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
     assert_int_equal(n + take_up(HOUR_GCRA), 15); /* the others have flown out, at most */
+}
+
+/* A limit that was one of each host becomes one of the fleet. */
+static void what_a_host_has_counted_before_counts(void **state)
+{
+    (void)state;
+    const char *words[] = {
+        "polder:{x}:epoch",         "polder:{x}:shares", "polder:{x}:limit:1", "42", "0", "2",
+        "3600000 1 100 10 1 0 0 70"};
+    unsigned n;
+    begin_epoch();
+    sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
+    assert_int_equal(n + take_up(HOUR_FIXED), 30);
+    begin_epoch();
+    words[6] = "3600000 0 100 10 1 0 0 70";
+    sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
+    assert_int_equal(n + take_up(HOUR_GCRA), 20);
+    begin_epoch();
+    words[6] = "720000 6 100 10 1 0 0 150";
+    sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
+    assert_int_equal(n + take_up(HOUR_SLIDING), 0);
+}
+
+static void it_is_reported_once_and_only_soon_after_a_reload(void **state)
+{
+    (void)state;
+    struct fleet_want ask = ask_of(40);
+    ask.limit = 3;
+    ask.had = 70;
+    assert_int_equal(fleet_grant_had(grants, &ask, T0), 0);
+    atomic_store(&grants->own_until_ms[3], T0);
+    assert_int_equal(fleet_grant_had(grants, &ask, T0 + 1199), 70);
+    assert_int_equal(fleet_grant_had(grants, &ask, T0 + 1200), 0); /* it is in no window any more */
+    asked(40, T0);
+    put(40, 0, T0 + 100, T0);
+    assert_int_equal(fleet_grant_had(grants, &ask, T0 + 1), 0);
 }
 
 static void nothing_is_granted_before_all_have_told_what_they_know(void **state)
@@ -607,6 +644,8 @@ int main(void)
         cmocka_unit_test(the_store_grants_the_limit_and_no_more),
         cmocka_unit_test(a_bucket_is_smaller_by_what_flows_out_until_a_grant_ends),
         cmocka_unit_test(what_is_given_back_to_the_store_is_granted_again),
+        cmocka_unit_test(what_a_host_has_counted_before_counts),
+        WITH_TABLE(it_is_reported_once_and_only_soon_after_a_reload),
         cmocka_unit_test(nothing_is_granted_before_all_have_told_what_they_know),
         cmocka_unit_test(what_hosts_tell_is_counted_once),
         cmocka_unit_test(what_a_store_has_kept_counts_once_too),

@@ -208,10 +208,10 @@ static const char fleet_script_limit_report[] = FLEET_NOW FLEET_LIMIT_STATE
     "end\n"
     "return {epoch}\n";
 
-/* KEYS epoch shares limit...; ARGV epoch learned hosts, and "SUB SPAN LIMIT WANT COST BACK WHEN" of each
+/* KEYS epoch shares limit...; ARGV epoch learned hosts, and "SUB SPAN LIMIT WANT COST BACK WHEN HAD" of each
  * limit: {epoch, "GRANTED LEFT MS NUMBER TILL COUNT..."...}. SUB: ms of a sub-window; SPAN: how many count
  * together; 0: gcra, and SUB is the window. BACK of what was granted with NUMBER = WHEN was not used and
- * never will be. MS: until what is granted ends, or, where nothing is, until there may be more. TILL: ms
+ * never will be. HAD: what this host has counted before the limit was one of the fleet. MS: until what is granted ends, or, where nothing is, until there may be more. TILL: ms
  * to the end of sub-window NUMBER; it and COUNT...: as the host reports it to a store that has lost its
  * data. WANT 0: only BACK is of interest.
  *
@@ -243,7 +243,7 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "  if left < cost or left < 1 then return 0 end\n"
     "  return math.min(want, math.max(cost, math.floor(left / hosts)))\n"
     "end\n"
-    "local function take_level(key, window, limit, want, cost, back, at)\n"
+    "local function take_level(key, window, limit, want, cost, back, at, had)\n"
     "  local s, others = state_of(key, epoch), 0\n"
     "  local rate = rest_of(limit, window, now - window, now)\n"
     "  local burst = rate - math.floor(rate / 10)\n"
@@ -255,7 +255,7 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "  if s.level == 0 then s.empty = now end\n"
     /* what flew out since may have been these, unless there were others at all times */
     "  if at < s.empty then back = drained(back, now - at, limit, window) end\n"
-    "  s.level = math.max(0, s.level - back)\n"
+    "  s.level = math.max(0, s.level - back) + had\n"
     "  local left = math.floor(burst - s.level - others + 1e-9)\n"
     "  local granted = part_of(left, want, cost)\n"
     "  local ms = math.max(1, math.floor(window / 10))\n"
@@ -271,7 +271,7 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "  return answer(granted, math.max(left - granted, 0), ms, now, 0)..string.format(' %.0f', "
     "math.ceil(s.level * 1048576))\n"
     "end\n"
-    "local function take_count(key, sub, span, limit, want, cost, back, number)\n"
+    "local function take_count(key, sub, span, limit, want, cost, back, number, had)\n"
     "  local s, n = state_of(key, epoch), math.floor(now / sub)\n"
     "  local from, used, oldest, longest = (n - span + 1) * sub, 0, nil, sub * span\n"
     "  for i = 1, #s do longest = math.max(longest, s[i][1] * s[i][2]) end\n"
@@ -295,15 +295,15 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "    if level > 0 then used, oldest = used + level, oldest or now + 1 end\n"
     "  end\n"
     "  local rest = rest_of(limit, window, from, n * sub)\n"
-    "  local left = rest - used\n"
+    "  local left = rest - used - had\n"
     "  local granted = part_of(left, want, cost)\n"
     "  local c = count_of(s, sub, span, n)\n"
-    "  if granted > 0 then\n"
+    "  if granted + had > 0 then\n"
     "    if not c then\n"
     "      c = {sub, span, n, 0, 0}\n"
     "      s[#s + 1] = c\n"
     "    end\n"
-    "    c[4] = c[4] + granted\n"
+    "    c[4] = c[4] + granted + had\n"
     "    put_count(key, c)\n"
     "  end\n"
     "  keep(key, longest + sub + 1000)\n"
@@ -322,17 +322,15 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "end\n"
     "local out = {epoch}\n"
     "for i = 3, #KEYS do\n"
-    "  local sub, span, limit, want, cost, back, number = string.match(ARGV[i + 1], "
-    "'^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')\n"
-    "  sub, span, limit, want, cost, back, number = tonumber(sub), tonumber(span), "
-    "tonumber(limit), "
-    "tonumber(want), tonumber(cost), tonumber(back), tonumber(number)\n"
+    "  local v = {}\n"
+    "  for word in string.gmatch(ARGV[i + 1], '%d+') do v[#v + 1] = tonumber(word) end\n"
+    "  local sub, span, limit, want, cost, back, number, had = unpack(v)\n"
     "  if now < learned then\n"
     "    out[#out + 1] = answer(0, 0, learned - now, 0, 0)\n"
     "  elseif span == 0 then\n"
-    "    out[#out + 1] = take_level(KEYS[i], sub, limit, want, cost, back, number)\n"
+    "    out[#out + 1] = take_level(KEYS[i], sub, limit, want, cost, back, number, had)\n"
     "  else\n"
-    "    out[#out + 1] = take_count(KEYS[i], sub, span, limit, want, cost, back, number)\n"
+    "    out[#out + 1] = take_count(KEYS[i], sub, span, limit, want, cost, back, number, had)\n"
     "  end\n"
     "end\n"
     "return out\n";

@@ -340,12 +340,14 @@ static void take_terms(struct fleet_limits *l, struct fleet_want *a, char *out, 
     const uint32_t back = fleet_grant_back(l->grants, a, l->taking.sent_ms, &number);
     const bool sliding = a->algorithm == RUNTIME_SLIDING;
     a->want = a->want ? wanted_by(l, a, l->taking.sent_ms) : 0;
-    snprintf(out, size, "%" PRIu64 " %d %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu64,
+    snprintf(out, size,
+             "%" PRIu64 " %d %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu64 " %" PRIu32,
              sliding ? (a->window_ms + 4) / 5 : a->window_ms,
              sliding                        ? 6
              : a->algorithm == RUNTIME_GCRA ? 0
                                             : 1,
-             a->requests, a->want, a->cost, back, number);
+             a->requests, a->want, a->cost, back, number,
+             fleet_grant_had(l->grants, a, l->taking.sent_ms));
 }
 
 static bool call_take(struct fleet_limits *l)
@@ -424,6 +426,25 @@ static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
     (void)loop;
     (void)revents;
     fleet_limits_look(w->data);
+}
+
+static bool was_own(const struct config *before, uint64_t id)
+{
+    for (uint32_t i = 0; i < before->n_limits; i++)
+        if (before->limits[i].id == id)
+            return before->limits[i].scope != CONFIG_SCOPE_FLEET;
+    return false;
+}
+
+void fleet_limits_carry_over(struct shared *shared, const struct config *before,
+                             const struct config *config)
+{
+    for (uint32_t i = 0; i < config->n_limits; i++) {
+        const struct config_limit *l = &config->limits[i];
+        atomic_store(&shared->fleet_grants->own_until_ms[i],
+                     l->scope == CONFIG_SCOPE_FLEET && was_own(before, l->id) ? clock_mono_ms()
+                                                                              : 0);
+    }
 }
 
 void fleet_limits_use(struct fleet_limits *l, bool wanted)

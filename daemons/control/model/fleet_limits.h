@@ -22,6 +22,9 @@ struct fleet_limits *fleet_limits_new(struct ev_loop *loop, struct fleet *fleet,
 void fleet_limits_free(struct fleet_limits *l);
 /* Whether there are limits of the fleet; where there are none the store hears nothing. */
 void fleet_limits_use(struct fleet_limits *l, bool wanted);
+/* After a reload: what was counted of limits that have become the fleet's counts there. */
+void fleet_limits_carry_over(struct shared *shared, const struct config *before,
+                             const struct config *config);
 /* What is due by now, each 50 ms. */
 void fleet_limits_look(struct fleet_limits *l);
 /* Takes what workers have asked. */

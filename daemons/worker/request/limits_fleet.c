@@ -40,9 +40,14 @@ static void ask_store(struct worker *w, const struct request *r, const struct co
                              .window_ms = charge->limit->window_ms,
                              .requests = charge->limit->requests,
                              .algorithm = charge->limit->algorithm,
-                             .cost = charge->cost};
+                             .cost = charge->cost,
+                             .limit = l->index};
     if (len < 0)
         return;
+    struct limit_verdict own;
+    limit_peek(&w->limit_caller, charge, now_ms, &own);
+    if (own.remaining < ask.requests)
+        ask.had = ask.requests - own.remaining;
     fleet_grants_hash(w->limits->waiters.secret, l->id, text, (size_t)len, ask.hash);
     if (fleet_grant_ask(grants_of(w), w->number, &ask, now_ms))
         shared_wake_control(w->shared);
