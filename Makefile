@@ -115,12 +115,17 @@ $(BUILD)/obj/llhttp/%.o: /usr/share/llhttp/%.c
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) -O3 -g $(SAN) $(HARDEN) -w -c -o $@ $<
 
-# A polderd that lays out its shared memory in another way, for upgrades.
-other := $(BUILD)/test/polderd-other
+# Daemons that lay out their shared memory in another way, for upgrades.
+other := $(BUILD)/test/polderd-other $(BUILD)/test/polder-supervisor-other
 $(BUILD)/obj/other/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) -DSHARED_ABI=2 $(CFLAGS) -MMD -MP -c -o $@ $<
-$(other): $(BUILD)/obj/gen/dashboard_assets.o $(call obj,$(polderd_src)) $(BUILD)/obj/other/libshared/shm/shared.o $(RPC) $(NET) $(HTTP) $(LIB)
+	$(CC) $(CPPFLAGS) -DSHARED_ABI=2 -DSEGMENT_LAYOUT=1004 $(CFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/test/polderd-other: $(BUILD)/obj/gen/dashboard_assets.o $(call obj,$(polderd_src)) $(BUILD)/obj/other/libshared/shm/shared.o $(RPC) $(NET) $(HTTP) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/test/polder-supervisor-other: $(call obj,$(filter-out daemons/supervisor/survive/%,$(supervisor_src))) \
+  $(patsubst %.c,$(BUILD)/obj/other/%.o,$(filter daemons/supervisor/survive/%,$(supervisor_src))) $(RPC) $(NET) $(HTTP) $(LIB)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 

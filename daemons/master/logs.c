@@ -75,7 +75,7 @@ static void logs_hand_out(struct master *m, uint32_t region)
         if (!c->pid || c->region != region || c->channel < 0)
             continue;
         const int code = process_send(c->channel, &message, m->generation[region].access_log);
-        if (code < 0)
+        if (code < 0 && code != -EPIPE) /* one that ends writes no more lines */
             log_error("logs: cannot hand the new access log to worker %u[%d]: %s; it goes on with "
                       "the old one",
                       c->index, (int)c->pid, strerror(-code));

@@ -451,6 +451,16 @@ static void stop_process(pid_t pid)
     wait_until(is_stopped(pid), 10000);
 }
 
+/* The process of the WebSockets is the new program, its custodian is not yet. */
+static void upgrade_half(struct house *h, pid_t pid)
+{
+    const char *out;
+    const unsigned before = house_times_logged(h, "ready; at most");
+    stop_process(pid);
+    assert_int_equal(ctl(h, &out, "ws upgrade"), 0);
+    wait_until(house_times_logged(h, "ready; at most") > before, 20000);
+}
+
 /* The custodian hears at once that its next program understands it, and that its child is dead. */
 static void a_death_while_the_custodian_is_proven_is_survived(void **state)
 {
@@ -458,16 +468,13 @@ static void a_death_while_the_custodian_is_proven_is_survived(void **state)
     struct house h;
     struct scripted b;
     int client;
-    const char *out;
     char file[200];
     unsigned char got[6 + 2];
     scripted_open(&b);
     start(&h, b.port, "");
     const int backend = scripted_agree(&b, &client, h.port, "/ws/x", "");
     const pid_t pid = supervisor_of(&h), working = working_process(pid);
-    stop_process(pid); /* what its child asks for is not looked at yet */
-    assert_int_equal(ctl(&h, &out, "ws upgrade"), 0);
-    wait_until(house_times_logged(&h, "ready; at most") == 2, 20000);
+    upgrade_half(&h, pid);
     snprintf(file, sizeof file, "%s/go", h.dir);
     install_one_that_waits_for(file);
     kill(pid, SIGCONT);
@@ -486,6 +493,77 @@ static void a_death_while_the_custodian_is_proven_is_survived(void **state)
     assert_int_equal(supervisor_of(&h), pid);
     say(client, "ok");
     assert_true(take(backend, got, sizeof got));
+    close(client);
+    close(backend);
+    house_remove(&h);
+    close(b.fd);
+}
+
+static void a_custodian_that_cannot_be_replaced_stays(void **state)
+{
+    (void)state;
+    struct house h;
+    const char *out;
+    start(&h, 1, local);
+    const pid_t pid = supervisor_of(&h);
+    const int fd = open_ws(h.port, "/live/x");
+    upgrade_half(&h, pid);
+    release_install(&release, "polder-supervisor", next_version(), RELEASE_CRASHES);
+    kill(pid, SIGCONT);
+    wait_until(house_logged(&h, "polder-supervisor's custodian stays"), 20000);
+    assert_true(house_logged(&h, "the proof died of signal 4"));
+    wait_until(ctl(&h, &out, "status") == 0 && strstr(out, "upgrade_failed"), 10000);
+    assert_non_null(strstr(out, "the custodian stays as it is"));
+    say(fd, "{}");
+    assert_true(read_frame(fd, &frame));
+    release_install(&release, "polder-supervisor", next_version(), RELEASE_WHOLE);
+    upgrade_both_to(&h, pid, next_version());
+    wait_until(ctl(&h, &out, "status") == 0 && !strstr(out, "upgrade_failed"), 10000);
+    expect_successor(&h, pid, next_version());
+    close(fd);
+    house_remove(&h);
+}
+
+static void install_other_layout(void)
+{
+    char from[320], temporary[128], to[128];
+    snprintf(from, sizeof from, "%s/test/polder-supervisor-other", release.built);
+    snprintf(temporary, sizeof temporary, "%s/other", release.dir);
+    snprintf(to, sizeof to, "%s/polder-supervisor", release.dir);
+    char command[640];
+    snprintf(command, sizeof command, "cp %s %s", from, temporary);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(rename(temporary, to), 0);
+}
+
+/* The program before cannot read the memory of the new one: what is there goes by the block alone,
+ * and from then on the new one survives a death. And back. */
+static void memory_of_another_layout_is_no_matter(void **state)
+{
+    (void)state;
+    struct house h;
+    struct scripted b;
+    int client;
+    unsigned char got[6 + 4];
+    scripted_open(&b);
+    start(&h, b.port, "");
+    const int backend = scripted_agree(&b, &client, h.port, "/ws/x", "");
+    const pid_t pid = supervisor_of(&h);
+    for (int i = 0; i < 3; i++) {
+        const unsigned before = house_times_logged(&h, "polder-supervisor's custodian is");
+        if (i % 2)
+            release_install(&release, "polder-supervisor", NULL, RELEASE_WHOLE);
+        else
+            install_other_layout();
+        upgrade_by(&h, pid, SIGUSR2);
+        wait_until(house_times_logged(&h, "polder-supervisor's custodian is") > before, 20000);
+        assert_int_equal(house_times_logged(&h, "keeps its state otherwise"), i + 1);
+        say(client, "ever");
+        assert_true(take(backend, got, sizeof got));
+        expect_successor(&h, pid, release_real_version(&release));
+        say(client, "more");
+        assert_true(take(backend, got, sizeof got));
+    }
     close(client);
     close(backend);
     house_remove(&h);
@@ -701,6 +779,8 @@ int main(void)
         story(counts_and_values_that_were_set_stay),
         story(a_death_behind_an_upgrade_is_survived_by_the_new_program),
         story(a_death_while_the_custodian_is_proven_is_survived),
+        story(a_custodian_that_cannot_be_replaced_stays),
+        story(memory_of_another_layout_is_no_matter),
         story(a_reload_upgrades_if_there_is_another_program),
         story(a_program_that_cannot_take_over_changes_nothing),
         story(a_wrong_file_refuses_the_upgrade),

@@ -50,16 +50,30 @@ bool ring_take(struct ring *r, uint32_t *n)
 
 /* ---- notes ---- */
 
+/* It has been waited for once: until it takes a message again, nothing waits any more. */
+static bool wait_for_custodian(struct survivor *v)
+{
+    struct pollfd p = {.fd = v->channel, .events = POLLOUT};
+    if (v->deaf)
+        return false;
+    v->deaf = poll(&p, 1, TELL_MS) != 1;
+    if (v->deaf)
+        log_error("custodian: it takes no messages: WebSockets that begin would not survive this "
+                  "process");
+    return !v->deaf;
+}
+
 bool survivor_tell(struct survivor *v, enum note_kind kind, uint32_t number, int fd)
 {
     const struct note note = {.kind = kind, .number = number};
     const size_t len = offsetof(struct note, text);
-    if (note_send(v->channel, &note, len, fd))
-        return true;
-    if (errno != EAGAIN)
-        return false;
-    struct pollfd p = {.fd = v->channel, .events = POLLOUT};
-    return fd >= 0 && poll(&p, 1, TELL_MS) == 1 && note_send(v->channel, &note, len, fd);
+    const bool sent = note_send(v->channel, &note, len, fd) ||
+                      (errno == EAGAIN && (fd >= 0 || kind == NOTE_READY) &&
+                       wait_for_custodian(v) && note_send(v->channel, &note, len, fd));
+    if (sent && v->deaf)
+        log_info("custodian: it takes messages again");
+    v->deaf &= !sent;
+    return sent;
 }
 
 void survive_say(const struct supervisor *s, const char *text)
@@ -74,10 +88,20 @@ void survive_say(const struct supervisor *s, const char *text)
     note_send(s->survivor->channel, &note, sizeof note, -1);
 }
 
+/* Until the custodian has heard it: without it what is here would be another's. */
+static void say_ready(struct survivor *v)
+{
+    v->unready = !survivor_tell(v, NOTE_READY, 0, -1);
+}
+
 void survive_heartbeat(const struct supervisor *s)
 {
-    if (s->survivor)
-        atomic_fetch_add(&s->survivor->segment->heartbeats, 1);
+    struct survivor *v = s->survivor;
+    if (!v)
+        return;
+    atomic_fetch_add(&v->segment->heartbeats, 1);
+    if (v->unready)
+        say_ready(v);
 }
 
 void survive_read_again(const struct supervisor *s)
@@ -90,7 +114,7 @@ void survive_ready(struct supervisor *s)
 {
     survive_heartbeat(s);
     if (s->survivor)
-        survivor_tell(s->survivor, NOTE_READY, 0, -1);
+        say_ready(s->survivor);
     else
         sd_notify(0, "READY=1");
 }

@@ -19,7 +19,9 @@
 
 #include <stdatomic.h>
 
+#ifndef SEGMENT_LAYOUT /* another one in a build for tests */
 #define SEGMENT_LAYOUT 4
+#endif
 #define SEGMENT_SLOTS  (1u << 20)       /* WebSockets that can be taken up, at most */
 #define SEGMENT_BLOCK  SUPERVISOR_CHUNK /* a struct buffer, with its head */
 #define SEGMENT_BLOCKS (1u << 20)

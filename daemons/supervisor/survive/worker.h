@@ -17,6 +17,8 @@ struct survivor {
     ev_io io;
     struct ring slots, blocks; /* that were used, and are free or will be soon */
     int link[CUSTODIAN_LINKS]; /* descriptors of this process */
+    bool deaf;                 /* the custodian has taken no message for a while */
+    bool unready;              /* it has not heard yet that this process is ready */
 };
 
 uint64_t survivor_route_hash(const struct config_route *route);
