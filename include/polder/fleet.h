@@ -66,6 +66,7 @@ struct fleet_page {
  * released. */
 enum fleet_share_answer {
     FLEET_SHARE_FETCH = 1, /* it goes to the backend */
+    FLEET_SHARE_COMES = 2, /* the store had it, and it is with the keeper: it waits on */
     FLEET_SHARE_WAIT = 3,  /* another host fetches: it waits on */
 };
 static inline uint64_t fleet_share_word(const struct fetch_permit *permit,

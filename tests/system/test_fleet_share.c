@@ -221,6 +221,28 @@ static void objects_under_another_name_are_not_taken(void **state)
     assert_int_equal(rejected(1) - before, 2);
 }
 
+/* No host claims a fetch for an hour. */
+static void claims_of_strangers_are_not_waited_for(void **state)
+{
+    (void)state;
+    const unsigned calls = backend_calls(backend);
+    const uint64_t began = mono_ms();
+    atomic_store(&delay_ms, 300);
+    const int first = client_connect(fleet.host[0].port);
+    client_send(first, "GET /claimed HTTP/1.1\r\nHost: example.org\r\n\r\n");
+    wait_until(fleet_keys(&fleet, 'f') == 1, 5000);
+    redis_do(&fleet.redis, "EVAL for\t_,k\tin\tipairs(redis.call('KEYS','*:f:*'))\tdo\t"
+                           "redis.call('SET',k,'abc','PX',3600000)\tend 0");
+    see(&fleet.host[1], "/claimed", "", "fwd=uri-miss; fwd-status=200");
+    assert_true(mono_ms() - began < harness_patience(10000)); /* and not the backend's timeout */
+    assert_int_equal(backend_calls(backend) - calls, 2);
+    atomic_store(&delay_ms, 0);
+    struct message m;
+    client_read(first, &m, false);
+    message_free(&m);
+    close(first);
+}
+
 static void damaged_and_foreign_objects_are_not_taken(void **state)
 {
     (void)state;
@@ -274,6 +296,7 @@ int main(void)
         cmocka_unit_test(what_was_invalidated_is_not_taken),
         cmocka_unit_test(conditions_and_ranges_hold_for_what_is_taken),
         cmocka_unit_test(objects_under_another_name_are_not_taken),
+        cmocka_unit_test(claims_of_strangers_are_not_waited_for),
         cmocka_unit_test(damaged_and_foreign_objects_are_not_taken),
         cmocka_unit_test(ages_are_right_where_clocks_differ),
     };

@@ -113,7 +113,7 @@ static const char fleet_script_share_get[] =
     "  return {'c'}\n"
     "end\n"
     "local left = redis.call('PTTL', KEYS[2])\n"
-    "if left <= 0 then\n"
+    "if left <= 0 or left > tonumber(ARGV[2]) then\n"
     "  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])\n"
     "  return {'c'}\n"
     "end\n"

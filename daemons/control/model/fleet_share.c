@@ -149,10 +149,12 @@ static void got_object(struct question *q, const redisReply *r)
     switch (fleet_import(s->control, s->fleet, &s->key, &what, (const uint8_t *)r->str, r->len)) {
     case FLEET_IMPORT_TAKEN:
         s->hits++;
+        answer(q, FLEET_SHARE_COMES);
         forget(q);
         return;
     case FLEET_IMPORT_VARIES:
     case FLEET_IMPORT_STALE:
+        answer(q, FLEET_SHARE_COMES);
         forget(q);
         return;
     case FLEET_IMPORT_OLD:

@@ -88,7 +88,9 @@ static bool follow_answer(struct fetch *ex)
         go_on(ex, fetch_start);
         return true;
     }
-    if (answer == fleet_share_word(&lock, FLEET_SHARE_WAIT) && !ex->fleet_waits) {
+    if ((answer == fleet_share_word(&lock, FLEET_SHARE_WAIT) ||
+         answer == fleet_share_word(&lock, FLEET_SHARE_COMES)) &&
+        !ex->fleet_waits) {
         ex->fleet_waits = true;
         timer_set(&w->wheel, &ex->timer, w->mono_ms + LOOK_MS);
     }
