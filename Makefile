@@ -187,8 +187,8 @@ system: bins $(other) $(dying) $(system_bins) $(chaos_bins) $(ws_bins) ## the te
 
 # CHAOS_SECONDS (60) of CHAOS_UPDATES (1000) a second, CHAOS_KILLS (1000), CHAOS_ROUNDS (30) of one death, CHAOS_CLIENTS
 # (1000), CHAOS_RESTARTS (20), CHAOS_DAMAGES (5 kinds), CHAOS_DISK (1); a few seconds' worth of each in `make test`.
-chaos: bins $(dying) $(chaos_bins) $(BUILD)/unit/test_fleet_races $(BUILD)/system/test_ws_steady ## deaths, races and restarts at full length, with figures; CHAOS_KILLS, CHAOS_SECONDS, ...
-	@for t in $(chaos_bins) $(BUILD)/unit/test_fleet_races $(BUILD)/system/test_ws_steady; do POLDER_LONG=1 POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) $$t || exit 1; done
+chaos: bins $(dying) $(chaos_bins) $(BUILD)/unit/test_fleet_races $(BUILD)/system/test_fleet_limits $(BUILD)/system/test_ws_steady ## deaths, races and restarts at full length, with figures; CHAOS_KILLS, CHAOS_SECONDS, ...
+	@for t in $(chaos_bins) $(BUILD)/unit/test_fleet_races $(BUILD)/system/test_fleet_limits $(BUILD)/system/test_ws_steady; do POLDER_LONG=1 POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) $$t || exit 1; done
 
 systemd: life-bins ## the units under a real systemd in a throw-away container; needs root and systemd-container
 	@tests/systemd/run $(BUILD)
