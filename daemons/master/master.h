@@ -131,7 +131,8 @@ struct ws_process {
     bool aborted; /* the watchdog has sent SIGABRT */
     uint32_t failures;
     uint64_t started_ms, next_ms, kill_ms;
-    uint64_t look_ms; /* at its heartbeat */
+    uint64_t look_ms;   /* at its heartbeat */
+    uint64_t absent_ms; /* between two looks for one that is away */
     struct watchdog watchdog;
     char binary[4096];
 };

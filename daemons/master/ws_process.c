@@ -25,6 +25,7 @@
 
 #define WS_PROCESS_NAME  "polder-supervisor"
 #define PROBE_EVERY_MS   1000
+#define PROBE_RARELY_MS  10000 /* each fills a place in the queue of a socket that nobody serves */
 #define EXECUTE_AGAIN_MS 10000
 #define LOOK_EVERY_MS    200 /* at most, at its heartbeat */
 #define LIVED_WELL_MS    10000
@@ -123,6 +124,22 @@ static void ws_process_fork(struct master *m)
     watchdog_begin(&c->watchdog, m->now_ms);
 }
 
+static bool has_ended(int pidfd)
+{
+    struct pollfd p = {pidfd, POLLIN, 0};
+    return pidfd >= 0 && poll(&p, 1, 0) == 1;
+}
+
+/* systemd holds the socket of one that has ended, and starts another one. */
+static void ws_process_wait(struct master *m)
+{
+    struct ws_process *c = &m->ws_process;
+    c->absent_ms = c->absent_ms ? c->absent_ms * 2 : PROBE_EVERY_MS;
+    if (c->absent_ms > PROBE_RARELY_MS)
+        c->absent_ms = PROBE_RARELY_MS;
+    c->next_ms = m->now_ms + c->absent_ms;
+}
+
 /* One that was there before us. Its end is seen where the kernel can tell of it. */
 static void ws_process_adopt(struct master *m, pid_t pid)
 {
@@ -130,8 +147,13 @@ static void ws_process_adopt(struct master *m, pid_t pid)
     if (pid == c->found)
         return;
     const int fd = pidfd_open(pid, 0);
-    if (fd < 0 && errno == ESRCH)
-        return; /* systemd holds the socket of one that has ended, and starts another one */
+    if ((fd < 0 && errno == ESRCH) || has_ended(fd)) {
+        if (fd >= 0)
+            close(fd);
+        ws_process_wait(m);
+        return;
+    }
+    c->absent_ms = 0;
     c->found = pid;
     c->found_fd = fd;
     c->aborted = false;
@@ -147,8 +169,7 @@ static void ws_process_adopt(struct master *m, pid_t pid)
 static void ws_process_look_found(struct master *m)
 {
     struct ws_process *c = &m->ws_process;
-    struct pollfd p = {c->found_fd, POLLIN, 0};
-    if (c->found_fd < 0 || poll(&p, 1, 0) != 1)
+    if (!has_ended(c->found_fd))
         return;
     log_warning("supervisor: " WS_PROCESS_NAME "[%d] has ended%s", (int)c->found,
                 c->aborted ? " after its heartbeat stopped" : "");

@@ -83,7 +83,8 @@ static void end_supervisor(const char *dir)
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
     struct ucred peer = {0};
     socklen_t len = sizeof peer;
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    /* where nobody accepts any more, a connect would wait for ever */
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     snprintf(sa.sun_path, sizeof sa.sun_path, "%.85s/run/supervisor.sock", dir);
     if (!connect(fd, (struct sockaddr *)&sa, sizeof sa) &&
         !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) && peer.pid > 1)

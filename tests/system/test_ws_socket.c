@@ -3,6 +3,7 @@
  * is away. */
 #include "ws_client.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -51,11 +52,17 @@ static pid_t start(const struct house *h, int held, int n)
     return pid;
 }
 
-static void expect_waiting(int fd)
+static void expect_waiting_at(int fd, int line)
 {
     struct pollfd p = {fd, POLLIN, 0};
-    assert_int_equal(poll(&p, 1, 300), 0);
+    char text[64] = "";
+    if (poll(&p, 1, 300) == 0)
+        return;
+    if (recv(fd, text, sizeof text - 1, 0) < 0)
+        snprintf(text, sizeof text, "%s", strerror(errno));
+    fail_msg("line %d: it has an answer: %s", line, text);
 }
+#define expect_waiting(fd) expect_waiting_at(fd, __LINE__)
 
 static void expect_opened(int fd)
 {
@@ -72,7 +79,8 @@ static void house_start_without_supervisor(struct house *h)
 {
     setenv("NOTIFY_SOCKET", "@polder-test-nothing", 1); /* then a service manager starts it */
     const char *out;
-    house_start(h, 1, "upstream \"u\" { server \"127.0.0.1:1\" { } }\nroute \"/*\" { upstream = \"u\" }\n");
+    house_start(
+        h, 1, "upstream \"u\" { server \"127.0.0.1:1\" { } }\nroute \"/*\" { upstream = \"u\" }\n");
     unsetenv("NOTIFY_SOCKET");
     house_write_conf(h, 1, routes); /* it would not be ready without a supervisor */
     assert_int_equal(ctl(h, &out, "reload"), 0);
@@ -83,6 +91,7 @@ static void handshakes_wait_while_it_is_away(void **state)
     (void)state;
     struct house h;
     int status;
+    char found[64];
     house_start_without_supervisor(&h);
     const int held = hold(&h, SOCK_SEQPACKET);
     int fd = ask_only(h.port, "/live/x", "");
@@ -106,11 +115,14 @@ static void handshakes_wait_while_it_is_away(void **state)
 
     /* it is killed; and another program takes its place */
     const pid_t working = working_process(pid);
+    snprintf(found, sizeof found, "[%d] was there;", (int)pid);
+    wait_until(house_logged(&h, found), 15000); /* polderd sees its end */
     assert_int_equal(kill(pid, SIGKILL), 0);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    wait_until(has_ended(working), 10000);
+    wait_until(has_ended(pid) && has_ended(working), 10000);
     fd = ask_only(h.port, "/live/x", "");
-    expect_waiting(fd);
+    expect_waiting(fd); /* nobody has filled the queue, as long as there is a rest of the process */
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_in_range(house_times_logged(&h, " has ended"), 0, 3);
     pid = start(&h, held, 1);
     expect_opened(fd);
     assert_int_equal(kill(pid, SIGUSR2), 0);
