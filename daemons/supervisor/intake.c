@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -265,30 +266,43 @@ static void take_news(struct supervisor *s, const struct handover *h, const char
         local_invalidated(s, &tag, h->id_len ? 1 : 0, h->id_len ? NULL : len ? text : "/");
 }
 
-/* 1: go on; 0: nothing more now; -1: the link is finished. */
-static int take_message(struct supervisor *s, int link)
+#define FDS_MAX 4
+
+union fds_control {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof(int) * FDS_MAX)];
+};
+
+/* As recvmsg() returns; the descriptors that came are the caller's. */
+static ssize_t receive(int link, char *bytes, size_t size, int *flags, int fds[FDS_MAX], int *n_fds)
 {
-    static _Alignas(8) char bytes[HANDOVER_MAX];
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int) * 4)];
-    } control;
-    struct iovec iov = {bytes, sizeof bytes};
+    union fds_control control;
+    struct iovec iov = {bytes, size};
     struct msghdr m = {.msg_iov = &iov,
                        .msg_iovlen = 1,
                        .msg_control = control.bytes,
                        .msg_controllen = sizeof control.bytes};
     const ssize_t n = recvmsg(link, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    int fds[4], n_fds = 0;
+    *n_fds = 0;
+    *flags = m.msg_flags;
+    for (struct cmsghdr *c = n < 0 ? NULL : CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+            *n_fds = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+            memcpy(fds, CMSG_DATA(c), (size_t)*n_fds * sizeof(int));
+        }
+    return n;
+}
+
+/* 1: go on; 0: nothing more now; -1: the link is finished. */
+static int take_message(struct supervisor *s, int link)
+{
+    static _Alignas(8) char bytes[HANDOVER_MAX];
+    int fds[FDS_MAX], n_fds, flags;
+    const ssize_t n = receive(link, bytes, sizeof bytes, &flags, fds, &n_fds);
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -1;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
-        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-            n_fds = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-            memcpy(fds, CMSG_DATA(c), (size_t)n_fds * sizeof(int));
-        }
     struct handover h;
-    bool good = n >= (ssize_t)sizeof h && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
+    bool good = n >= (ssize_t)sizeof h && !(flags & (MSG_TRUNC | MSG_CTRUNC));
     if (good) {
         memcpy(&h, bytes, sizeof h);
         good = is_sound(&h, bytes + sizeof h, (size_t)n);
@@ -451,20 +465,75 @@ int intake_take_passed(struct supervisor *s, int *box)
     return 0;
 }
 
+/* What is written there is read by our successor. -1: it cannot be. */
+static int connect_to_next(const struct supervisor *s)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    const int room = HANDOVER_MAX * 4;
+    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    snprintf(un.sun_path, sizeof un.sun_path, "%.90s/supervisor.sock", s->config->runtime_dir);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    if (connect(fd, (const struct sockaddr *)&un, sizeof un) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
+/* As it came. False: there is no room. */
+static bool pass_on(int to, char *bytes, size_t n, const int *fds, int n_fds)
+{
+    union fds_control control;
+    const size_t len = (size_t)n_fds * sizeof *fds;
+    struct iovec iov = {bytes, n};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (n_fds) {
+        memset(&control, 0, sizeof control);
+        m.msg_control = control.bytes;
+        m.msg_controllen = CMSG_SPACE(len);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(len);
+        memcpy(CMSG_DATA(c), fds, len);
+    }
+    return sendmsg(to, &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+}
+
+/* What has come and was not read: our successor reads it. */
+static void pass_on_all(int link, int to)
+{
+    static _Alignas(8) char bytes[HANDOVER_MAX];
+    int fds[FDS_MAX], n_fds, flags;
+    ssize_t n;
+    bool goes = true;
+    while (goes && (n = receive(link, bytes, sizeof bytes, &flags, fds, &n_fds)) > 0) {
+        goes = !(flags & (MSG_TRUNC | MSG_CTRUNC)) && pass_on(to, bytes, (size_t)n, fds, n_fds);
+        for (int i = 0; i < n_fds; i++)
+            close(fds[i]);
+    }
+}
+
 /* Workers that have something to say connect anew, and wait for our successor in the queue of the
- * socket that systemd holds. What they have said already is still read. */
+ * socket that systemd holds; what they have said already goes there, too. */
 void intake_leave(struct supervisor *s)
 {
     if (!s->intake_passed || !s->intake.open)
         return; /* nothing would hold the queue */
     listener_close(&s->intake);
-    for (struct worker_link *l = LIST_FIRST(&s->links), *next; l; l = next) {
-        next = LIST_NEXT(l, entry);
+    const int next = connect_to_next(s);
+    for (struct worker_link *l = LIST_FIRST(&s->links), *after; l; l = after) {
+        after = LIST_NEXT(l, entry);
         shutdown(l->io.fd, SHUT_RD);
+        if (next >= 0)
+            pass_on_all(l->io.fd, next);
         while (take_message(s, l->io.fd) > 0)
             ;
         link_close(s, l);
     }
+    if (next >= 0)
+        close(next);
 }
 
 int intake_open(struct supervisor *s)
