@@ -174,20 +174,19 @@ int scripted_agree(struct scripted *b, int *client, unsigned port, const char *t
     return fd;
 }
 
-/* And no child that proves a program. */
-static bool has_websockets(const char *pid)
+static bool is_titled(const char *pid, const char *title)
 {
-    char path[300], title[64] = "";
-    snprintf(path, sizeof path, "/proc/%s/cmdline", pid);
+    char path[64], text[64] = "";
+    snprintf(path, sizeof path, "/proc/%.20s/cmdline", pid);
     FILE *f = fopen(path, "r");
-    const size_t n = f ? fread(title, 1, sizeof title - 1, f) : 0;
+    const bool is = !title || (f && fgets(text, sizeof text, f) && !strcmp(text, title));
     if (f)
         fclose(f);
-    title[n] = 0;
-    return strstr(title, ": WebSockets") != NULL;
+    return is;
 }
 
-pid_t working_process(pid_t supervisor)
+/* Of that title, or of any. */
+static pid_t living_child(pid_t parent, const char *title)
 {
     pid_t found = 0;
     DIR *d = opendir("/proc");
@@ -200,14 +199,24 @@ pid_t working_process(pid_t supervisor)
         snprintf(path, sizeof path, "/proc/%s/stat", e->d_name);
         FILE *f = fopen(path, "r");
         if (f && fgets(text, sizeof text, f) && (end = strrchr(text, ')')) &&
-            sscanf(end, ") %*c %d", &ppid) == 1 && ppid == supervisor && end[2] != 'Z' &&
-            has_websockets(e->d_name))
+            sscanf(end, ") %*c %d", &ppid) == 1 && ppid == parent && end[2] != 'Z' &&
+            is_titled(e->d_name, title))
             found = atoi(e->d_name);
         if (f)
             fclose(f);
     }
     if (d)
         closedir(d);
+    return found;
+}
+
+pid_t working_process(pid_t supervisor)
+{
+    const uint64_t end = mono_ms() + harness_patience(5000);
+    pid_t found;
+    while (!(found = living_child(supervisor, "polder-supervisor: WebSockets")) &&
+           living_child(supervisor, NULL) && mono_ms() < end)
+        nap_ms(2); /* one that was just executed has not its title yet */
     return found;
 }
 

@@ -205,6 +205,8 @@ static void take_ready(struct custodian *c, const char *runtime_dir)
     c->upgrades += another;
     if (another)
         custodian_renew(c, runtime_dir);
+    else
+        custodian_renew_tell(c);
     if (c->heartbeat >= 0)
         return;
     snprintf(path, sizeof path, "%s/" HEARTBEAT_FILE, runtime_dir);
@@ -387,7 +389,7 @@ static int reap(struct custodian *c, const char *runtime_dir)
     c->failures += !c->ready;
     c->own_failures += !c->ready && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
     c->give_up = c->own_failures >= FAILURES_MAX;
-    c->ready = false;
+    c->ready = false; /* and no other program finds a custodian without one */
     if (!begins_anew(c))
         let_gone(c);
     return -1;

@@ -80,7 +80,8 @@ struct custodian {
         pid_t pid; /* of the proof; 0: none */
         int pipe;  /* what it says */
         bool again;
-    } renewal; /* another program in place of the custodian's (renew.c) */
+        char why[200]; /* it has failed, which no process could be told; "" */
+    } renewal;         /* another program in place of the custodian's (renew.c) */
     struct {
         enum { RESTART_NONE, RESTART_PACKING, RESTART_PROVING, RESTART_HANDING } state;
         bool failed, done; /* it is not tried again; all is handed over */
@@ -117,6 +118,8 @@ int custodian_run(struct custodian *c, const char *runtime_dir);
 void custodian_renew(struct custodian *c, const char *runtime_dir);
 /* A child has ended: was it the proof? Returns, or another program goes on in our place. */
 void custodian_renew_look(struct custodian *c, const char *runtime_dir);
+/* To a new child: what the one before it was not told. */
+void custodian_renew_tell(struct custodian *c);
 /* In the child of the proof: 0, or -EPROTO and why. */
 int custodian_check(int block, const char *runtime_dir, char *why, size_t size);
 /* In that program: all that the one before it has left. NULL: why. */

@@ -216,8 +216,17 @@ static void stays(struct custodian *c, const char *why)
     log_error("upgrade: %s stays %s: %s", SUBJECT, supervisor_version(), why);
     if (c->pid && c->channel >= 0)
         tell(c, CUSTODIAN_STAYS, why);
+    else
+        snprintf(c->renewal.why, sizeof c->renewal.why, "%s", why);
     if (c->blind) /* nothing that only another custodian can give back */
         custodian_let_next(c);
+}
+
+void custodian_renew_tell(struct custodian *c)
+{
+    if (*c->renewal.why)
+        tell(c, CUSTODIAN_STAYS, c->renewal.why);
+    *c->renewal.why = 0;
 }
 
 /* ---- in place ---- */
