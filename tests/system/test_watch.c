@@ -121,7 +121,7 @@ static void events_are_lines_of_json_and_filtered_by_noun(void **state)
     (void)state;
     start(&h);
     assert_int_equal(ctl(&h, &out, "watch nonsense"), 2);
-    assert_non_null(strstr(out, "conditions config limits"));
+    assert_non_null(strstr(out, "conditions config fleet limits"));
     watcher_start(&w, &h, "--json --events 0");
     watcher_start(&limits, &h, "limits --events 0");
     watcher_is_there(&w, &h);
