@@ -72,7 +72,8 @@ struct prometheus {
 /* Waits of alerts are cut, or the story would take minutes. */
 static char *without_waits(char *rules)
 {
-    static const char *const waits[] = {"for: 30s", "for: 1m", "for: 2m", "for: 5m", "for: 10m"};
+    static const char *const waits[] = {"for: 15s", "for: 30s", "for: 1m",
+                                        "for: 2m",  "for: 5m",  "for: 10m"};
     for (size_t i = 0; i < sizeof waits / sizeof *waits; i++)
         rules = replaced(rules, waits[i], "for: 0s");
     return rules;
@@ -227,6 +228,7 @@ static void a_running_prometheus_has_data_and_fires(void **state)
     (void)state;
     const pid_t echo = peer_start("/usr/bin/python3", "tests/clients/echo_server.py", ws_port);
     house_start(&h, 1,
+                "fleet { store = {\"unix:/nowhere/redis.sock\"} secret = \"sixteen characters\" }\n"
                 "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
                 "upstream \"dead\" { server \"127.0.0.1:%u\" { } park = 0 }\n"
                 "upstream \"w\" { server \"127.0.0.1:%u\" { } }\n"
@@ -244,6 +246,7 @@ static void a_running_prometheus_has_data_and_fires(void **state)
     const int ws = open_ws(h.port, "/ws/1");
     wait_until((traffic(&h), fires(&p, "PolderServerDown")), 30000);
     wait_until((traffic(&h), fires(&p, "PolderCondition")), 30000);
+    wait_until((traffic(&h), fires(&p, "PolderFleetCutOff")), 30000);
 
     json_t *dashboard = json_load_file(KIT "grafana-dashboard.json", 0, &e);
     assert_non_null(dashboard);
