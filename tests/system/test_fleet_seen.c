@@ -165,6 +165,18 @@ static void being_a_member_and_being_cut_off_is_seen_everywhere(void **state)
     stop(&f);
 }
 
+static bool has_condition_like(struct house *h, const char *subject)
+{
+    struct message m;
+    get(h->ops_port, "/metrics", &m);
+    const char *at = m.body ? strstr(m.body, "polder_condition{name=\"fleet_lag\"") : NULL;
+    bool there = false;
+    for (; at && !there; at = strstr(at + 1, "polder_condition{name=\"fleet_lag\""))
+        there = memmem(at, strcspn(at, "\n"), subject, strlen(subject)) != NULL;
+    message_free(&m);
+    return there;
+}
+
 static void hosts_that_are_late_or_have_one_name_are_named(void **state)
 {
     (void)state;
@@ -183,6 +195,17 @@ static void hosts_that_are_late_or_have_one_name_are_named(void **state)
     assert_true(says(&f.host[0], "fleet", "\nsloth  no    member        0    1"));
     assert_true(page_says(&f.host[0], "/api/telemetry/fleet",
                           "\"host\":\"sloth\",\"state\":\"member\",\"applied\":0,\"lag\":1,"));
+    /* names come from the store: what a terminal would act on is none */
+    redis_do(&f.redis[0], "HSET polder:{test}:hosts \x1b[2Jmole\xff\n \"def %s 0 9999999999999\"",
+             epoch);
+    wait_until(says(&f.host[0], "fleet", "mole"), 5000);
+    wait_until(has_condition_like(&f.host[0], "mole"), 10000);
+    assert_false(says(&f.host[0], "fleet", "\x1b"));
+    assert_false(says(&f.host[0], "status", "\x1b"));
+    assert_false(house_logged(&f.host[0], "\x1b"));
+    assert_false(page_says(&f.host[0], "/metrics", "\x1b"));
+    assert_false(page_says(&f.host[0], "/metrics", "\xff"));
+    assert_false(page_says(&f.host[0], "/api/telemetry/fleet", "\x1b"));
     redis_do(&f.redis[0], "HSET polder:{test}:hosts sloth \"abc %s 1 9999999999999\"", epoch);
     wait_until(!has_condition(&f.host[0], "fleet_lag", "sloth"), 10000);
     stop(&f);
