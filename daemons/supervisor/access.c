@@ -101,6 +101,11 @@ void ws_line_begin(const struct supervisor *s, struct session *x, const uint8_t 
     x->begun_ns = clock_mono_ns();
 }
 
+struct access_line ws_line_taken_up(const struct config_route *route, const struct clientip *ip)
+{
+    return (struct access_line){.cache = "none", .client = *ip, .route = text_of(route->pattern)};
+}
+
 void ws_line_refused(struct supervisor *s, const struct ws_refused *r)
 {
     struct access_line l;

@@ -398,6 +398,8 @@ int supervisor_log_open(struct supervisor *s, char *why, size_t size);
 void supervisor_log_flush(struct supervisor *s);
 /* The session has its pending request; peer: the client's own address. */
 void ws_line_begin(const struct supervisor *s, struct session *x, const uint8_t peer[16]);
+/* Of a WebSocket whose process has died: what is known of it without its handshake. */
+struct access_line ws_line_taken_up(const struct config_route *route, const struct clientip *ip);
 /* The X-Request-Id that the worker has written; len 0: none, or a proxy's in its own spelling. */
 struct str ws_request_id(const struct pending *p);
 void ws_line_requested(struct session *x); /* a server is sent the handshake */

@@ -184,6 +184,10 @@ void heartbeat_arm(struct supervisor *s, struct session *x)
 void relay_watch(struct supervisor *s, struct session *x)
 {
 }
+struct access_line ws_line_taken_up(const struct config_route *route, const struct clientip *ip)
+{
+    return (struct access_line){.client = *ip};
+}
 size_t refuse(struct supervisor *s, int fd, const struct refusal *r, struct lines limits)
 {
     end_fd(fd);

@@ -96,6 +96,41 @@ static void a_websocket_has_a_line_at_its_end(void **state)
     close(b.fd);
 }
 
+/* Of its handshake nothing is known any more. */
+static void one_whose_process_has_died_has_what_is_known(void **state)
+{
+    (void)state;
+    struct house h;
+    int client;
+    unsigned char got[6 + 3];
+    start(&h, "");
+    const int backend = scripted_agree(&b, &client, h.port, "/ws/one?q=1", "");
+    const pid_t pid = supervisor_of(&h);
+    say(client, "one");
+    assert_true(take(backend, got, sizeof got));
+    for (int i = 0; i < 2; i++) {
+        const unsigned before = house_times_logged(&h, "taken up ");
+        kill(working_process(pid), SIGKILL);
+        wait_until(house_times_logged(&h, "taken up ") > before, 10000);
+    }
+    say(client, "two");
+    assert_true(take(backend, got, sizeof got));
+    send_frame(client, 0x88, "\x03\xe9", 2);
+    send(backend, "\x88\x02\x03\xe9", 4, 0);
+    expect_close(client);
+    close(client);
+    close(backend);
+    const char *line = the_line("\"route\":\"/ws/*\"");
+    assert_int_equal(access_number(line, "status"), 101);
+    assert_int_equal(access_number(line, "messages_in"), 2);
+    assert_int_equal(access_number(line, "close_code"), 1001);
+    assert_non_null(strstr(line, "\"client\":\"127.0.0.1\""));
+    assert_null(strstr(line, "target"));
+    assert_int_equal(access_lines(), 1);
+    house_remove(&h);
+    close(b.fd);
+}
+
 static void a_websocket_of_polders_own_has_one_too(void **state)
 {
     (void)state;
@@ -236,6 +271,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define STORY(f) cmocka_unit_test_setup_teardown(f, access_set_up, access_tear_down)
         STORY(a_websocket_has_a_line_at_its_end),
+        STORY(one_whose_process_has_died_has_what_is_known),
         STORY(a_websocket_of_polders_own_has_one_too),
         STORY(an_upgrade_that_is_refused_has_a_line),
         STORY(the_supervisor_changes_over_to_the_new_file),

@@ -9,6 +9,7 @@
  */
 #include "daemons/supervisor/carry/record.h"
 #include "daemons/supervisor/survive/worker.h"
+#include "polder/access_log.h"
 #include "polder/clock.h"
 #include "polder/log.h"
 
@@ -302,8 +303,13 @@ static struct session *resume(struct recovery *r, struct left *l)
     struct session *x = NULL;
     describe(r->v, l, &record);
     const struct subscription_record none = {0};
+    struct access_line line;
     if (l->slot->local)
         record.subscription = &none;
+    if (route && access_log_is_on(&r->s->log)) {
+        line = ws_line_taken_up(route, &l->slot->ip);
+        record.line = &line;
+    }
     if (route && gather(r->v->segment, l, 0, &record.client.out) &&
         gather(r->v->segment, l, 1, &record.backend.out))
         x = session_resume(r->s, route, &record);
