@@ -107,6 +107,8 @@ enum reload_phase {
 struct reload {
     enum reload_phase phase;
     bool again;         /* asked once more meanwhile */
+    uint32_t begun;     /* how many have */
+    uint32_t good;      /* number of the last one that succeeded, as it began; 0: none */
     uint32_t requested; /* value of proc->reload_requested when it began */
     uint32_t seen;      /* value that was looked at last */
     uint32_t region;
@@ -182,6 +184,7 @@ struct upgrade {
     struct program_id proven, refused;
     char from[UPGRADE_VERSION]; /* the program before */
     char failed[160];           /* "": what went wrong on the way */
+    uint32_t reloads;           /* that had begun before workers of this program were asked for */
     uint64_t began_ms, deadline_ms;
 };
 

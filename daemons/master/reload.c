@@ -51,6 +51,8 @@ static void event_signal(int fd)
 static void reload_finish(struct master *m, enum proc_reload_state state)
 {
     struct proc_table *proc = m->shared.proc;
+    if (state == PROC_RELOAD_OK)
+        m->reload.good = m->reload.begun;
     atomic_store(&proc->reload_state, state);
     atomic_store(&proc->reload_done, m->reload.requested);
     event_signal(m->shared.control_event);
@@ -140,6 +142,7 @@ static void reload_begin(struct master *m)
     struct reload *r = &m->reload;
     r->requested = atomic_load(&m->shared.proc->reload_requested);
     r->region = region;
+    r->begun++;
     atomic_store(&m->shared.proc->reload_state, PROC_RELOAD_RUNNING);
     log_info("reload: reading %s again", m->config_path);
     notify_reloading();

@@ -314,10 +314,13 @@ void upgrade_go_on(struct master *m, const char *from)
 static void workers_begin(struct master *m)
 {
     m->upgrade.phase = UPGRADE_WORKERS;
+    m->upgrade.reloads = m->reload.begun;
     atomic_store(&m->shared.proc->upgrade_state, PROC_UPGRADE_WORKERS);
     reload_ask(m);
 }
 
+/* One reload that began behind the keeper's replacement makes workers of this program; that another
+ * one, which was asked for meanwhile, has found a wrong file says nothing against them. */
 static void workers_look(struct master *m)
 {
     struct upgrade *u = &m->upgrade;
@@ -325,7 +328,7 @@ static void workers_look(struct master *m)
     char why[sizeof proc->upgrade_message + sizeof proc->reload_message];
     if (m->reload.phase != RELOAD_IDLE)
         return;
-    if (atomic_load(&proc->reload_state) == PROC_RELOAD_OK && !u->failed[0]) {
+    if (m->reload.good > u->reloads && !u->failed[0]) {
         upgrade_done(m);
         return;
     }

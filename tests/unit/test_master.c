@@ -4,6 +4,7 @@
  * a worker answers each connection with "index generation pid" and closes it.
  */
 #include "daemons/master/master.h"
+#include "daemons/master/upgrade.h"
 #include "polder/cache.h"
 #include "polder/clock.h"
 #include "polder/fetch_lock.h"
@@ -915,6 +916,33 @@ static void sockets_are_spread_so_that_no_worker_is_without(void **state)
     }
 }
 
+static uint32_t judged(uint32_t good, enum proc_reload_state last)
+{
+    static struct master m;
+    static struct proc_table proc;
+    memset(&m, 0, sizeof m);
+    m.shared.proc = &proc;
+    m.shared.control_event = -1;
+    m.upgrade.phase = UPGRADE_WORKERS;
+    m.upgrade.text = m.upgrade.answer = -1;
+    m.upgrade.reloads = 4;
+    m.reload.begun = 6;
+    m.reload.good = good;
+    atomic_store(&proc.reload_state, last);
+    upgrade_step(&m);
+    assert_int_equal(m.upgrade.phase, UPGRADE_IDLE);
+    return atomic_load(&proc.upgrade_state);
+}
+
+static void an_upgrade_is_judged_by_its_own_reload(void **state)
+{
+    (void)state;
+    assert_int_equal(judged(6, PROC_RELOAD_OK), PROC_UPGRADE_OK);
+    assert_int_equal(judged(5, PROC_RELOAD_FAILED), PROC_UPGRADE_OK); /* the next one's file */
+    assert_int_equal(judged(4, PROC_RELOAD_FAILED), PROC_UPGRADE_FAILED);
+    assert_int_equal(judged(4, PROC_RELOAD_OK), PROC_UPGRADE_FAILED); /* one before it */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -948,6 +976,7 @@ int main(void)
         cmocka_unit_test_teardown(a_supervisor_is_started_respawned_and_stopped, running_end),
         cmocka_unit_test_teardown(a_supervisor_outlives_a_killed_master, running_end),
         cmocka_unit_test_teardown(an_answering_supervisor_is_left_alone, running_end),
+        cmocka_unit_test(an_upgrade_is_judged_by_its_own_reload),
         cmocka_unit_test_teardown(a_hung_worker_is_aborted_and_replaced, hang_end),
     };
     return cmocka_run_group_tests(tests, hang_start, NULL);
