@@ -108,6 +108,20 @@ static bool use_alone(struct supervisor *s, struct fleet_slot *row, enum config_
     return admitted;
 }
 
+/* Once for each handshake, and again when control has heard of the store: then each that still lacks a
+ * slot counts again, those behind the first one too. */
+static bool asks(struct ws_fleet *f, const struct fleet_slot *row, enum ws_fleet_try try)
+{
+    for (uint32_t i = 0; i < f->n_answered; i++)
+        if (f->answered[i] == row)
+            return true;
+    if (try == WS_FLEET_AGAIN && atomic_load(&row->requested))
+        return false;
+    if (try == WS_FLEET_AGAIN && f->n_answered < WS_FLEET_ANSWERED)
+        f->answered[f->n_answered++] = row;
+    return true;
+}
+
 static enum ws_fleet_result use_row(struct supervisor *s, const struct bound *b,
                                     enum ws_fleet_try try)
 {
@@ -121,8 +135,7 @@ static enum ws_fleet_result use_row(struct supervisor *s, const struct bound *b,
     if (comes && (fleet_slot_is_refused(row, s->now_ms) || fleet_slot_held(row) >= b->max))
         return WS_FLEET_REFUSES;
     if (comes && try != WS_FLEET_LAST) {
-        const bool asks = try == WS_FLEET_FIRST || !atomic_load(&row->requested);
-        if (asks && fleet_slot_ask(p, FLEET_SLOT_SUPERVISOR, row))
+        if (asks(&s->fleet, row, try) && fleet_slot_ask(p, FLEET_SLOT_SUPERVISOR, row))
             wake_control(s);
         return WS_FLEET_WAITS;
     }
@@ -331,6 +344,7 @@ static void take_again(struct supervisor *s, bool all)
 {
     struct ws_fleet *f = &s->fleet;
     struct ws_fleet_waiter *next;
+    f->n_answered = 0;
     for (struct ws_fleet_waiter *p = TAILQ_FIRST(&f->waiters); p; p = next) {
         next = TAILQ_NEXT(p, entry);
         const bool last = all || s->now_ms >= p->until_ms;
@@ -340,6 +354,7 @@ static void take_again(struct supervisor *s, bool all)
         f->n_waiters--;
         free(p);
     }
+    f->n_answered = 0;
     if (TAILQ_EMPTY(&f->waiters))
         ev_timer_stop(s->loop, &f->turn);
 }

@@ -37,6 +37,7 @@ enum ws_fleet_key {
     WS_FLEET_KEYS
 };
 
+#define WS_FLEET_ANSWERED 32
 /* A handshake has just come; it has waited; it waits no longer. */
 enum ws_fleet_try { WS_FLEET_FIRST, WS_FLEET_AGAIN, WS_FLEET_LAST };
 
@@ -46,6 +47,9 @@ struct ws_fleet {
     uint8_t secret[FLEET_GRANTS_SECRET];
     TAILQ_HEAD(ws_fleet_list, ws_fleet_waiter) waiters; /* the first one is due first */
     uint32_t n_waiters;
+    const struct fleet_slot
+        *answered[WS_FLEET_ANSWERED]; /* rows, in this turn of those that wait */
+    uint32_t n_answered;
     bool (*take)(struct supervisor *s, const struct handover *h, const char *rest, int fd,
                  enum ws_fleet_try try);
     ev_timer turn; /* while some wait */

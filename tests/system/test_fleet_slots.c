@@ -148,6 +148,9 @@ static void start(void)
             "route \"/many/*\" { upstream = \"u\" limits = {\"many\"} }\n"
             "route \"/open/*\" { upstream = \"u\" limits = {\"open\"} }\n"
             "route \"/closed/*\" { upstream = \"u\" limits = {\"closed\"} }\n"
+            "route \"/ws-open/*\" { websocket { max_connections = 1 max_per_client = 1 "
+            "scope = fleet cut_off = open } }\n"
+            "route \"/ws-closed/*\" { websocket { scope = fleet cut_off = closed } }\n"
             "route \"/ws/*\" { websocket { max_connections = %d max_per_client = %d "
             "scope = fleet } }\n",
             way(i), names[i], KEEP_MS, FEW, MANY, backend_port(backend), SOCKETS, SOCKETS);
@@ -334,14 +337,19 @@ static void whatever_is_killed_no_more_are_under_way(void **state)
 
 /* ---- WebSockets ---- */
 
-static int open_at(int i)
+static int open_on(int i, const char *target)
 {
     struct message m;
-    const int fd = ask(host[i].port, "/ws/a", "", &m);
+    const int fd = ask(host[i].port, target, "", &m);
     if (m.status == 101)
         return fd;
     close(fd);
     return m.status == 503 ? -1 : -2;
+}
+
+static int open_at(int i)
+{
+    return open_on(i, "/ws/a");
 }
 
 static void one_more_websocket_than_the_fleet_may_have_is_refused(void **state)
@@ -410,6 +418,10 @@ static void a_host_that_is_gone_keeps_what_it_holds_for_a_time(void **state)
     wait_until(status(0, "/few/a") == 429, 5000);
     assert_int_equal(status(0, "/closed/a"), 429);
     assert_int_equal(status(0, "/open/a"), 200);
+    const int open = open_on(0, "/ws-open/a");
+    assert_true(open >= 0);
+    assert_int_equal(open_on(0, "/ws-open/a"), -1); /* of this host alone, but no more */
+    assert_int_equal(open_on(0, "/ws-closed/a"), -1);
     /* Host 1 leaves them alone, and that of the killed one. */
     wait_until((other = hold_at(1)) >= 0, 2000);
     assert_int_equal(hold_at(1), -1);
@@ -428,6 +440,10 @@ static void a_host_that_is_gone_keeps_what_it_holds_for_a_time(void **state)
     wait_until(status(1, "/few/a") == 200, 5000); /* that of the killed one, too */
     print_message("after %llu ms\n", (unsigned long long)(now_ms() - killed_ms));
     assert_true(now_ms() - killed_ms >= KEEP_MS - 1000);
+    wait_until(says(0, "status", "fleet_limit_cut_off"), 10000);
+    send_frame(open, 0x89, "x", 1); /* that one goes on */
+    assert_true(read_frame(open, &frame) && frame.opcode == 10);
+    close(open);
     way_open(0);
     house_kill(&host[2]); /* it waits until all are gone */
     house_run(&host[2]);

@@ -127,9 +127,12 @@ void limits_wait_wake(struct worker *w)
     TAILQ_FOREACH (p, &all->all, entry)
         if (who && is_due(w, p, now_ms))
             who[n++] = p->client;
-    for (uint32_t i = 0; i < n; i++) /* they are there until the iteration ends */
-        if (who[i]->waiter && is_due(w, who[i]->waiter, now_ms))
-            go_on(who[i]->waiter);
+    for (uint32_t i = 0; i < n; i++) { /* they are there until the iteration ends */
+        /* Each that still lacks a slot asks for it, so that control knows how many are waited for. */
+        struct limit_waiter *waiter = who[i]->waiter;
+        if (waiter && (waiter->for_slot || is_due(w, waiter, now_ms)))
+            go_on(waiter);
+    }
     free(who);
     timer_follow(w);
 }
