@@ -2,7 +2,8 @@
 /*
  * polder-supervisor: owns every WebSocket. Reads the same file as polderd; SIGHUP reads it again
  * (proved first), SIGUSR2 replaces the program in place (upgrade.h), SIGTERM closes all with 1012 over
- * some seconds and exits. It survives a crash, restart or reload of polderd.
+ * some seconds and exits, or leaves all to the next process where systemd restarts it (restart.h). It
+ * survives a crash, restart or reload of polderd.
  */
 #include "daemons/net/unix_socket.h"
 #include "daemons/supervisor/program.h"
