@@ -51,6 +51,14 @@ static void close_unit(struct unit *u)
 
 #define CLIENTS 60
 
+static char other[64];
+static const char *next_version(void)
+{
+    snprintf(other, sizeof other, "%s", release_real_version(&release));
+    other[strlen(other) - 1] = other[strlen(other) - 1] == '9' ? '8' : '9';
+    return other;
+}
+
 static void restarts_under_load_lose_nothing(void **state)
 {
     (void)state;
@@ -66,6 +74,8 @@ static void restarts_under_load_lose_nothing(void **state)
         ws_storm_begin(&storm, h.port, "/ws/x", CLIENTS, 4);
         for (int i = 0; i < 5; i++) {
             const unsigned before = atomic_load(&storm.messages);
+            release_install(&release, "polder-supervisor", i % 2 ? NULL : next_version(),
+                            RELEASE_WHOLE);
             unit_restart(&u);
             wait_until(atomic_load(&storm.messages) > before + CLIENTS, 20000);
             wait_until(!atomic_load(&u.stored), 10000);
@@ -73,6 +83,7 @@ static void restarts_under_load_lose_nothing(void **state)
         }
         ws_storm_end(&storm);
         assert_int_equal(house_times_logged(&h, "goes on where"), 5);
+        release_install(&release, "polder-supervisor", NULL, RELEASE_WHOLE);
         print_message("%u messages, 5 restarts; the longest silence of a client: %llu ms\n",
                       atomic_load(&storm.messages), (unsigned long long)storm.longest_ms);
         close_unit(&u);

@@ -234,6 +234,8 @@ static void a_whole_block_is_understood(void **state)
     (void)state;
     const int fd = good_block();
     assert_int_equal(carry_check(fd, CARRY_PROGRAM, &config, why, sizeof why), 0);
+    assert_int_not_equal(carry_check(fd, CARRY_SUCCESSOR, &config, why, sizeof why), 0);
+    assert_non_null(strstr(why, "made for another program of its process"));
     close(fd);
 }
 

@@ -11,13 +11,14 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
-#define PAIRS 400 /* more descriptors than fit into one message */
+#define PAIRS 2100 /* more descriptors than fit into one tray */
 
 static int box[2], pair[PAIRS][2];
 static char why[300];
@@ -48,6 +49,10 @@ static int make_block(void)
 static int set_up(void **state)
 {
     (void)state;
+    struct rlimit files;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+    files.rlim_cur = files.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
     for (int i = 0; i < PAIRS; i++)
         assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair[i]), 0);
     return parcel_box(box);

@@ -12,8 +12,8 @@
 
 #define MAGIC       UINT64_C(0x315358574c4f50) /* "POLWXS1" */
 #define ITEMS       253                        /* descriptors in a message, at most (SCM_MAX_FD) */
+#define IN_TRAY     8                          /* messages, which the smallest buffer holds */
 #define NUMBERS_MAX (1u << 24)
-#define TRAY_SIZE   (4 << 20) /* if the system allows it */
 
 struct head {
     uint64_t magic;
@@ -80,11 +80,8 @@ static ssize_t peek_fds(int from, void *bytes, size_t size, int fds[ITEMS], size
 
 int parcel_box(int box[2])
 {
-    const int size = TRAY_SIZE;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, box) < 0)
-        return -errno;
-    setsockopt(box[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-    return 0;
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, box) < 0 ? -errno
+                                                                                          : 0;
 }
 
 /* ---- making one ---- */
@@ -94,8 +91,8 @@ struct packing {
     struct item item[ITEMS];
     int fd[ITEMS];
     size_t n;
-    int tray[PARCEL_TRAYS_MAX], to; /* the last one's other end */
-    uint32_t n_trays, n_items;
+    int tray[PARCEL_TRAYS_MAX], to;    /* the last one's other end */
+    uint32_t n_trays, n_items, n_sent; /* messages */
 };
 
 static int next_tray(struct packing *p)
@@ -115,13 +112,9 @@ static int next_tray(struct packing *p)
 
 static int send_items(struct packing *p)
 {
-    const size_t len = p->n * sizeof *p->item;
-    int code = p->n_trays ? send_fds(p->to, p->item, len, p->fd, p->n) : -EAGAIN;
-    if (code == -EAGAIN) { /* it is full */
-        code = next_tray(p);
-        if (code == 0)
-            code = send_fds(p->to, p->item, len, p->fd, p->n);
-    }
+    int code = p->n_sent++ % IN_TRAY ? 0 : next_tray(p);
+    if (code == 0)
+        code = send_fds(p->to, p->item, p->n * sizeof *p->item, p->fd, p->n);
     p->n_items += (uint32_t)p->n;
     p->n = 0;
     return code;
@@ -309,7 +302,7 @@ unsigned parcel_refuse(struct parcel_items *items)
             continue;
         if (items->flags[i] & PARCEL_AT_REST)
             notified += send(fd, farewell, sizeof farewell, MSG_NOSIGNAL | MSG_DONTWAIT) ==
-                    (ssize_t)sizeof farewell;
+                        (ssize_t)sizeof farewell;
         close(fd);
     }
     parcel_forget(items);
