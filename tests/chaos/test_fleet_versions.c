@@ -45,10 +45,23 @@ static unsigned store_port(const struct fleet *f, int host, int server)
     return f->wire[host][server] ? cable_port(f->wire[host][server]) : f->redis[server].port;
 }
 
+/* begin: of the section cache. */
+static void start_host(struct fleet *f, int i, struct house *h, const char *begin,
+                       const char *cut_off)
+{
+    char routes[4096];
+    snprintf(routes, sizeof routes,
+             "fleet { store = {\"redis://127.0.0.1:%u\", \"redis://127.0.0.1:%u\"} "
+             "name = \"chaos\" host = \"h%d\" secret = \"sixteen characters\" "
+             "cut_off = %s }\n%s%s",
+             store_port(f, i % HOSTS, 0), store_port(f, i % HOSTS, 1), i, cut_off, begin,
+             board_routes + sizeof cache - 1);
+    house_start(h, 2, routes, "64M", backend_port(f->backend));
+}
+
 static void start(struct fleet *f, const char *begin, const char *cut_off, unsigned per_second,
                   bool tolerant)
 {
-    char routes[4096];
     const char *out;
     for (int i = 0; i < 2; i++)
         f->redis[i].port = f->redis[i].port ? f->redis[i].port : free_port();
@@ -57,15 +70,8 @@ static void start(struct fleet *f, const char *begin, const char *cut_off, unsig
         redis_start(&f->redis[i]);
     f->board = board_open();
     f->backend = backend_start(board_answers, f->board);
-    for (int i = 0; i < HOSTS; i++) {
-        snprintf(routes, sizeof routes,
-                 "fleet { store = {\"redis://127.0.0.1:%u\", \"redis://127.0.0.1:%u\"} "
-                 "name = \"chaos\" host = \"h%d\" secret = \"sixteen characters\" "
-                 "cut_off = %s }\n%s%s",
-                 store_port(f, i, 0), store_port(f, i, 1), i, cut_off, begin,
-                 board_routes + sizeof cache - 1);
-        house_start(&f->host[i], 2, routes, "64M", backend_port(f->backend));
-    }
+    for (int i = 0; i < HOSTS; i++)
+        start_host(f, i, &f->host[i], begin, cut_off);
     wait_for_members(f);
     /* while an epoch is young each of them waits */
     assert_int_equal(ctl(&f->host[0], &out, "cache invalidate --all"), 0);
@@ -115,14 +121,37 @@ static void no_host_serves_what_another_has_invalidated(void **state)
     stop(&f, "fleet");
 }
 
+/* It takes what the others have shared before it came. */
+static void join(struct fleet *f, struct house *h, struct readers *readers)
+{
+    start_host(f, HOSTS, h, shared, "serve");
+    wait_until(is_member(h), 15000);
+    readers_start(readers, f->board, h->port, 5);
+}
+
+static void show_joined(struct fleet *f, struct house *h, struct readers *readers)
+{
+    const char *out;
+    readers_join(readers, f->board);
+    assert_int_equal(ctl(h, &out, "--json fleet"), 0);
+    printf("chaos: host that has joined: %s", out);
+    assert_null(strstr(out, "\"hits\": 0,"));
+}
+
 static void nor_takes_it_from_the_store(void **state)
 {
     (void)state;
     static struct fleet f;
+    static struct readers readers;
+    struct house late;
     memset(&f, 0, sizeof f);
     start(&f, shared, "serve", chaos_count("CHAOS_UPDATES", 1000, 1000), false);
-    for_a_while(chaos_count("CHAOS_SECONDS", 60, 3) * 1000);
+    for_a_while(chaos_count("CHAOS_SECONDS", 60, 2) * 500);
+    join(&f, &late, &readers);
+    for_a_while(chaos_count("CHAOS_SECONDS", 60, 2) * 500);
+    show_joined(&f, &late, &readers);
     stop(&f, "fleet with a shared cache");
+    house_remove(&late); /* writers may still have waited for it */
 }
 
 static struct redis *master_of(struct fleet *f)
