@@ -298,9 +298,8 @@ static bool shared_tables(struct shared *sh, const struct shared_options *opt)
     sh->fleet_grants = shared_numbered(sh, opt, "polder-fleet-grants", SHM_FLEET_GRANTS,
                                        sizeof(struct fleet_grants),
                                        LAYOUT(FLEET_GRANTS_LAYOUT, sizeof(struct fleet_grants)));
-    sh->fleet_slots =
-        shared_segment(sh, opt, "polder-fleet-slots", SHM_FLEET_SLOTS, fleet_slots_layout(),
-                       sizeof(struct fleet_slots));
+    sh->fleet_slots = shared_segment(sh, opt, "polder-fleet-slots", SHM_FLEET_SLOTS,
+                                     fleet_slots_layout(), sizeof(struct fleet_slots));
     sh->sticky_counts =
         shared_body(sh, opt, "polder-sticky", SHM_STICKY, sizeof(struct sticky_counts));
     return sh->proc && sh->stats && sh->limits && sh->shadow_limits && sh->fetch_locks && sh->ref &&

@@ -226,14 +226,13 @@ static void expect_known(int i, uint64_t parted_ms)
 static void expect_back(int i)
 {
     const uint64_t healed_ms = mono_ms();
-    unsigned before = 0, after = 0;
+    unsigned after = 0;
     while (after < 20) {
         const bool member = is_member(i);
         const unsigned n = seen(i);
         if (member && n != atomic_load(&version))
             fail_msg("%s is a member again and serves version %u of %u", host[i].name, n,
                      atomic_load(&version));
-        before += !member;
         after += member;
         if (!after && mono_ms() > healed_ms + harness_patience(15000))
             fail_msg("%s does not come back", host[i].name);
