@@ -208,7 +208,8 @@ package-test: deb ## installs, upgrades and removes the package in a new Debian 
 
 fuzz_bins := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz_src  := $(lib_src) $(http_src) $(filter-out %/server.c %/client.c,$(rpc_src)) daemons/net/listener.c daemons/net/unix_socket.c \
-             daemons/supervisor/ws/frames.c daemons/control/model/fleet_entry.c daemons/control/model/fleet_object.c
+             daemons/supervisor/ws/frames.c $(addprefix daemons/control/model/fleet,.c _base.c _entry.c _lease.c _log.c _marks.c _notes.c _object.c \
+             _pending.c _servers.c _waiters.c) daemons/control/model/store_link.c
 FUZZ_LIB  := $(BUILD)/fuzz/libfuzzed.a
 FUZZ_CC   ?= clang
 FUZZ_SECONDS ?= 20
