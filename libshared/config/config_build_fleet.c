@@ -11,7 +11,8 @@
 #define REDIS_PORT   6379
 #define DATABASE_MAX 65535
 #define EXPECTED                                                                                   \
-    "expected \"redis://HOST\", \"redis://USER:PASSWORD@HOST:PORT/DATABASE\" or \"unix:/PATH\""
+    "expected \"redis://HOST\", \"redis://USER:PASSWORD@HOST:PORT/DATABASE\", \"unix:/PATH\" or "  \
+    "\"unix://USER:PASSWORD@/PATH?db=DATABASE\""
 
 /* Resolves %XX in place. False: one is incomplete, or stands for NUL. */
 static bool decode(char *text)
@@ -74,6 +75,33 @@ static bool put_host(struct config_store *s, char *text)
     return *text && strlen(text) <= 253;
 }
 
+/* "/PATH", or "//USER:PASSWORD@/PATH"; "?db=N" may follow. text: a copy, which is taken apart. */
+static bool put_socket(struct config_store *s, char *text)
+{
+    static const char database_key[] = "?db=";
+    unsigned long database = 0;
+    char *query = strstr(text, database_key);
+    if (query) {
+        *query = 0;
+        if (!number_of(query + sizeof database_key - 1, DATABASE_MAX, &database))
+            return false;
+    }
+    s->database = (uint32_t)database;
+    s->path = text;
+    if (!strncmp(text, "//", 2)) {
+        char *path = strchr(text + 2, '/');
+        if (!path || (path > text + 2 && path[-1] != '@'))
+            return false;
+        s->path = path;
+        if (path > text + 2) {
+            path[-1] = 0;
+            if (!put_credentials(s, text + 2))
+                return false;
+        }
+    }
+    return *s->path == '/' && strlen(s->path) < 100;
+}
+
 /* text: a copy, which is taken apart. */
 static bool put_url(struct config_store *s, char *text)
 {
@@ -102,6 +130,8 @@ static const char *shown(struct config_parse *p, const struct config_store *s)
         snprintf(text, sizeof text,
                  strchr(s->host, ':') ? "redis://[%s]:%u/%u" : "redis://%s:%u/%u", s->host, s->port,
                  s->database);
+    else if (s->database)
+        snprintf(text, sizeof text, "unix:%s?db=%u", s->path, s->database);
     else
         snprintf(text, sizeof text, "unix:%s", s->path);
     return config_arena_strdup(p->arena, text);
@@ -115,8 +145,7 @@ static bool put_store(struct config_parse *p, struct config_store *s, const char
     if (!copy)
         return true; /* that was complained of */
     if (!strncmp(text, unix_scheme, sizeof unix_scheme - 1)) {
-        s->path = copy + sizeof unix_scheme - 1;
-        good = *s->path == '/' && strlen(s->path) < 100;
+        good = put_socket(s, copy + sizeof unix_scheme - 1);
     } else if (!strncmp(text, redis_scheme, sizeof redis_scheme - 1)) {
         good = put_url(s, copy + sizeof redis_scheme - 1);
     }

@@ -165,11 +165,46 @@ static void nor_what_strangers_do_to_it(void **state)
     redis_remove(&redis);
 }
 
+/* In a line of CLIENT LIST. */
+static bool has_client(struct redis *redis, const char *database, const char *user)
+{
+    const char *at = redis_do(redis, "CLIENT LIST");
+    while ((at = strstr(at, database))) {
+        const char *found = strstr(at, user);
+        if (found && !memchr(at, '\n', (size_t)(found - at)))
+            return true;
+        at++;
+    }
+    return false;
+}
+
+static void a_socket_has_users_and_databases_too(void **state)
+{
+    (void)state;
+    struct redis redis = {0};
+    struct house h;
+    char url[160];
+    redis_start(&redis);
+    redis_do(&redis, "ACL SETUSER polder on >" PASSWORD " ~polder:* +@all");
+    snprintf(url, sizeof url, "unix://polder:" PASSWORD "@%s?db=3", redis.sock);
+    start(&h, url);
+    wait_until(is_member(&h), 10000);
+    assert_string_equal(redis_do(&redis, "EXISTS polder:{polder}:epoch"), "0");
+    assert_true(has_client(&redis, " db=3 ", " user=polder"));
+    redis_do(&redis, "ACL SETUSER polder resetpass >another");
+    redis_do(&redis, "CLIENT KILL USER polder");
+    wait_until(says(&h, "WRONGPASS"), 10000);
+    assert_false(house_logged(&h, PASSWORD));
+    house_remove(&h);
+    redis_remove(&redis);
+}
+
 int main(void)
 {
     const struct CMUnitTest stories[] = {
         cmocka_unit_test(whatever_a_store_answers_is_named_and_survived),
         cmocka_unit_test(nor_what_strangers_do_to_it),
+        cmocka_unit_test(a_socket_has_users_and_databases_too),
     };
     return run_with_backend(stories, &backend, answers);
 }

@@ -110,11 +110,17 @@ static void a_fleet_has_stores_and_a_secret(void **state)
     assert_int_equal(load("")->fleet.n_store, 0);
     const struct config_fleet *f =
         &load("fleet {\n  store = {\"redis://a.example\", \"redis://me:p%40ss%2Fw@[::1]:7000/3\", "
-              "\"redis://only@10.0.0.1\", \"unix:/run/redis.sock\"}\n"
+              "\"redis://only@10.0.0.1\", \"unix:/run/redis.sock\", "
+              "\"unix://me:p%2Fw@/run/r.sock?db=4\"}\n"
               "  secret = \"0123456789abcdef\"\n  host = \"amber\"\n  cut_off = bypass\n}\n")
              ->fleet;
     const struct config_store *s = f->stores;
-    assert_int_equal(f->n_store, 4);
+    assert_int_equal(f->n_store, 5);
+    assert_string_equal(s[4].path, "/run/r.sock");
+    assert_string_equal(s[4].user, "me");
+    assert_string_equal(s[4].password, "p/w");
+    assert_int_equal(s[4].database, 4);
+    assert_string_equal(s[4].text, "unix:/run/r.sock?db=4");
     assert_string_equal(f->name, "polder");
     assert_string_equal(f->host, "amber");
     assert_int_equal(f->cut_off, CONFIG_CUT_OFF_BYPASS);
@@ -184,7 +190,8 @@ static void a_fleet_that_cannot_be_is_named_without_its_secrets(void **state)
         "redis://hidden:@a", "redis://u:hid%4@a", "redis://u:hid%00den@a",
         "redis://a:0",       "redis://a:65536",   "redis://a:b",
         "redis://a/b",       "redis://a/65536",   "redis://[::1",
-        "redis://[::1]7000", "unix:redis.sock",   "rediss://a"};
+        "redis://[::1]7000", "unix:redis.sock",   "rediss://a",
+        "unix://hidden@",    "unix://hidden/run", "unix:/r?db=x"};
     char text[512];
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         snprintf(text, sizeof text,
