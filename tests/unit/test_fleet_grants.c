@@ -353,8 +353,9 @@ static const char *share(const char *host, int64_t held_ms, const char *acked, c
 
 static void tell(const char *terms)
 {
-    const char *words[] = {"polder:{x}:epoch", "polder:{x}:limit:1", "42", terms};
-    assert_string_equal(eval(fleet_script_limit_report, 0, 2, 4, words), "42");
+    const char *words[] = {"polder:{x}:epoch", "polder:{x}:shares", "polder:{x}:limit:1", "42",
+                           terms};
+    assert_string_equal(eval(fleet_script_limit_report, 0, 3, 5, words), "42");
 }
 
 static unsigned take_up_since(const char *learned, const char *terms)
@@ -487,6 +488,22 @@ static void nothing_is_granted_before_all_have_told_what_they_know(void **state)
     assert_string_equal(redis_do(&redis, "EXISTS polder:{x}:limit:1"), "0");
 }
 
+/* It may take long where there are many clients. */
+static void nothing_is_granted_while_a_host_is_at_reporting(void **state)
+{
+    (void)state;
+    uint64_t ms;
+    char learned[24];
+    begin_epoch();
+    snprintf(learned, sizeof learned, "%" PRIu64, store_ms());
+    tell("3600000 1 0 1000 0");
+    assert_int_equal(take_from("42", learned, HOUR_FIXED, &ms), 0);
+    assert_in_range(ms, 1, 1000);
+    assert_string_equal(share("a", 0, "0", "0", false), "0"); /* none grows */
+    snprintf(learned, sizeof learned, "%" PRIu64, store_ms() - 20000);
+    assert_int_equal(take_from("42", learned, HOUR_FIXED, &ms), 10); /* nobody waits for ever */
+}
+
 /* Whoever tells it, how often, and when: what was said last contains what was said before. */
 static void what_hosts_tell_is_counted_once(void **state)
 {
@@ -515,6 +532,27 @@ static void what_hosts_tell_is_counted_once(void **state)
     tell("3600000 0 100 360000 62914560");
     tell("3600000 0 100 720000 62914560");
     assert_int_equal(take_up(HOUR_GCRA), 40);
+}
+
+/* Of each client, whatever is done for it: granted, refused, reported, of two windows. */
+static void what_a_store_keeps_of_a_client_is_little_and_gone_soon(void **state)
+{
+    (void)state;
+    static const char *const terms[] = {"1000 1 100 10 1", "200 6 100 10 1", "1000 0 100 10 1",
+                                        "1000 1 0 10 1"};
+    uint64_t ms;
+    for (size_t i = 0; i < sizeof terms / sizeof *terms; i++) {
+        begin_epoch();
+        take_from("42", "0", terms[i], &ms);
+        assert_in_range(atoi(redis_do(&redis, "PTTL polder:{x}:limit:1")), 1000, 3000);
+        assert_in_range(atoi(redis_do(&redis, "MEMORY USAGE polder:{x}:limit:1")), 50, 200);
+    }
+    redis_do(&redis, "DEL polder:{x}:limit:1");
+    tell("200 6 0 100 1 2 3 4 5 6");
+    assert_in_range(atoi(redis_do(&redis, "PTTL polder:{x}:limit:1")), 1000, 3000);
+    take_from("42", "0", HOUR_FIXED, &ms);
+    take_from("42", "0", terms[0], &ms); /* another host's window is still counted on */
+    assert_in_range(atoi(redis_do(&redis, "PTTL polder:{x}:limit:1")), 3600000, 7300000);
 }
 
 /* The store itself may know more than any host that is left: it has kept its data. */
@@ -647,8 +685,10 @@ int main(void)
         cmocka_unit_test(what_a_host_has_counted_before_counts),
         WITH_TABLE(it_is_reported_once_and_only_soon_after_a_reload),
         cmocka_unit_test(nothing_is_granted_before_all_have_told_what_they_know),
+        cmocka_unit_test(nothing_is_granted_while_a_host_is_at_reporting),
         cmocka_unit_test(what_hosts_tell_is_counted_once),
         cmocka_unit_test(what_a_store_has_kept_counts_once_too),
+        cmocka_unit_test(what_a_store_keeps_of_a_client_is_little_and_gone_soon),
         cmocka_unit_test(windows_of_other_hosts_count_where_they_overlap),
         cmocka_unit_test(what_an_earlier_run_of_a_host_may_have_used_is_kept),
         cmocka_unit_test(what_a_host_that_has_not_come_yet_may_use_is_kept),

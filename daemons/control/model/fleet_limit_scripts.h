@@ -3,7 +3,7 @@
  * fleet_limit_scripts: what fleet_scripts.h says, for limits of the fleet. Keys:
  *
  *   shares      hash: host -> "RUN HELD SINCE LONG ACKED OFFERED WAS OLD SEEN", its part of limits,
- *               which it uses while it is cut off
+ *               which it uses while it is cut off; and : -> until when a host is at reporting
  *   limit:HASH  hash, of one client under one limit:
  *                 e             the epoch in which it was written
  *                 "SUB SPAN N"  "TOTAL BASE": requests that hosts have taken in sub-window N, each
@@ -36,20 +36,23 @@
  * OLD is the share that it had when it came into this epoch, 0 until it has reported what it knows. What is
  * missing of the whole has a host that has not come yet: it is kept for it.
  */
-#define FLEET_SHARES_KEPT   "60000"      /* ms: of a host that is gone */
-#define FLEET_ALONE_LONGEST "3700000000" /* of windows of 30 days */
-#define FLEET_KEPT_AGAIN    "500"        /* ms: what is kept for others may be free then */
+#define FLEET_SHARES_KEPT    "60000"      /* ms: of a host that is gone */
+#define FLEET_REPORT_LONGEST "10000"      /* ms; what has not come by then comes late */
+#define FLEET_ALONE_LONGEST  "3700000000" /* of windows of 30 days */
+#define FLEET_KEPT_AGAIN     "500"        /* ms: what is kept for others may be free then */
 
 /* All shares but that of host `own`: they are lists {HELD, SINCE, LONG, GREATER, WAS, OLD, SEEN}. */
 #define FLEET_SHARES                                                                               \
     "local function shares_of(key, now, own)\n"                                                    \
-    "  local all, out, mine = redis.call('HGETALL', key), {}, nil\n"                               \
+    "  local all, out, mine, busy = redis.call('HGETALL', key), {}, nil, 0\n"                      \
     "  for i = 1, #all, 2 do\n"                                                                    \
     "    local who, h, since, long, a, o, was, old, seen = string.match(all[i + 1], "              \
     "'^(%x+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')\n"                                 \
     "    local s = seen and {tonumber(h), tonumber(since), tonumber(long), "                       \
     "math.max(tonumber(a), tonumber(o)), tonumber(was), tonumber(old), tonumber(seen), who}\n"     \
-    "    if all[i] == own then\n"                                                                  \
+    "    if all[i] == ':' then\n"                                                                  \
+    "      busy = tonumber(all[i + 1]) or 0\n"                                                     \
+    "    elseif all[i] == own then\n"                                                              \
     "      mine = s\n"                                                                             \
     "    elseif not s or s[7] + " FLEET_SHARES_KEPT " < now then\n"                                \
     "      redis.call('HDEL', key, all[i])\n"                                                      \
@@ -57,7 +60,10 @@
     "      out[#out + 1] = s\n"                                                                    \
     "    end\n"                                                                                    \
     "  end\n"                                                                                      \
-    "  return out, mine\n"                                                                         \
+    "  return out, mine, busy\n"                                                                   \
+    "end\n"                                                                                        \
+    "local function is_busy(busy, now, learned)\n"                                                 \
+    "  return now < busy and now < learned + " FLEET_REPORT_LONGEST "\n"                           \
     "end\n"                                                                                        \
     "local function missing_of(shares, now, learned)\n"                                            \
     "  local sum = 0\n"                                                                            \
@@ -67,7 +73,7 @@
     "end\n"
 
 /* KEYS epoch shares; ARGV epoch host run held acked ago long was learned lease fresh: {epoch, now,
- * offered, hosts}. held: when the last lease was asked for, at the earliest; 0: it has none. ago: ms
+ * offered, hosts, learning}. held: when the last lease was asked for, at the earliest; 0: it has none. ago: ms
  * since it has ended to use its share; learned: until then hosts that are not known yet have theirs,
  * and none grows; fresh: 1: it has had no lease since it was started. */
 static const char fleet_script_limit_share[] = FLEET_NOW FLEET_SHARES
@@ -75,7 +81,7 @@ static const char fleet_script_limit_share[] = FLEET_NOW FLEET_SHARES
     "if epoch ~= ARGV[1] then return {epoch, string.format('%.0f', now), '0', '0'} end\n"
     "local held, acked, learned, lease = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[9]), "
     "tonumber(ARGV[10])\n"
-    "local shares, mine = shares_of(KEYS[2], now, ARGV[2])\n"
+    "local shares, mine, busy = shares_of(KEYS[2], now, ARGV[2])\n"
     /* an earlier run of it may have used its share until now: for how long is not known where it has
      * not come into this epoch */
     "if not mine then\n"
@@ -104,12 +110,13 @@ static const char fleet_script_limit_share[] = FLEET_NOW FLEET_SHARES
     "shares[known] = mine\n"
     "local rest = " FLEET_SHARE_TEXT " - others - missing_of(shares, now, learned)\n"
     "local offered = math.min(math.floor(" FLEET_SHARE_TEXT " / known), rest)\n"
-    "if now < learned then offered = math.min(offered, acked) end\n"
+    "local learning = now < learned or is_busy(busy, now, learned)\n"
+    "if learning then offered = math.min(offered, acked) end\n"
     "offered = math.max(offered, 0)\n"
     "redis.call('HSET', KEYS[2], ARGV[2], string.format('%s %.0f %.0f %.0f %.0f %.0f %.0f %.0f "
     "%.0f', ARGV[3], mine[1], since, alone, acked, offered, was, mine[6], now))\n"
     "return {epoch, string.format('%.0f', now), string.format('%.0f', offered), "
-    "string.format('%.0f', hosts)}\n";
+    "string.format('%.0f', hosts), learning and '1' or '0'}\n";
 
 /* The state of a key, in which what was written in another epoch is base; and how it is written. */
 #define FLEET_LIMIT_STATE                                                                          \
@@ -168,15 +175,16 @@ static const char fleet_script_limit_share[] = FLEET_NOW FLEET_SHARES
     "  return math.max(0, level - math.max(0, ms) * limit / window)\n"                             \
     "end\n"
 
-/* KEYS epoch limit...; ARGV epoch, and of each limit what was answered to a host last: "SUB SPAN LIMIT
+/* KEYS epoch shares limit...; ARGV epoch, and of each limit what was answered to a host last: "SUB SPAN LIMIT
  * ENDS COUNT...", ENDS: ms from now to the end of the newest sub-window, whose count is the first; or
  * "WINDOW 0 LIMIT AGE LEVEL" in 2^20ths: {epoch}. The clock of this store may be another one: a
  * sub-window that is not one of its own counts in the later of the two that it overlaps. */
 static const char fleet_script_limit_report[] = FLEET_NOW FLEET_LIMIT_STATE
     "local epoch = redis.call('GET', KEYS[1]) or ''\n"
     "if epoch ~= ARGV[1] then return {epoch} end\n"
-    "for i = 2, #KEYS do\n"
-    "  local sub, span, limit, ms, list = string.match(ARGV[i], "
+    "redis.call('HSET', KEYS[2], ':', string.format('%.0f', now + 1000))\n"
+    "for i = 3, #KEYS do\n"
+    "  local sub, span, limit, ms, list = string.match(ARGV[i - 1], "
     "'^(%d+) (%d+) (%d+) (%-?%d+)([ %d]+)$')\n"
     "  sub, span, limit, ms = tonumber(sub), tonumber(span), tonumber(limit), tonumber(ms)\n"
     "  local s = state_of(KEYS[i], epoch)\n"
@@ -221,7 +229,8 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "local epoch = redis.call('GET', KEYS[1]) or ''\n"
     "if epoch ~= ARGV[1] then return {epoch} end\n"
     "local learned, hosts = tonumber(ARGV[2]), tonumber(ARGV[3])\n"
-    "local shares = shares_of(KEYS[2], now)\n"
+    "local shares, _, busy = shares_of(KEYS[2], now)\n"
+    "local learning = now < learned or is_busy(busy, now, learned)\n"
     "local missing = missing_of(shares, now, learned)\n"
     /* what is left of a limit in a window that has begun at `begun`, of a span from `from` */
     "local function rest_of(limit, window, from, begun)\n"
@@ -325,8 +334,8 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "  local v = {}\n"
     "  for word in string.gmatch(ARGV[i + 1], '%d+') do v[#v + 1] = tonumber(word) end\n"
     "  local sub, span, limit, want, cost, back, number, had = unpack(v)\n"
-    "  if now < learned then\n"
-    "    out[#out + 1] = answer(0, 0, learned - now, 0, 0)\n"
+    "  if learning then\n"
+    "    out[#out + 1] = answer(0, 0, math.max(learned - now, 100), 0, 0)\n"
     "  elseif span == 0 then\n"
     "    out[#out + 1] = take_level(KEYS[i], sub, limit, want, cost, back, number, had)\n"
     "  else\n"

@@ -116,12 +116,12 @@ static void on_share(void *arg, const redisReply *r)
 {
     struct fleet_limits *l = arg;
     struct fleet_grants *g = l->grants;
-    uint64_t epoch, now, offered, hosts;
+    uint64_t epoch, now, offered, hosts, learning;
     const uint64_t sent_ms = l->renew_sent_ms, now_ms = clock_mono_ms();
     l->renew_sent_ms = 0;
     if (!r || r->type != REDIS_REPLY_ARRAY || !number_at(r, 0, &epoch) || !number_at(r, 1, &now) ||
-        !number_at(r, 2, &offered) || !number_at(r, 3, &hosts) || !epoch ||
-        epoch != fleet_epoch(l->fleet) || epoch != atomic_load(&g->epoch) ||
+        !number_at(r, 2, &offered) || !number_at(r, 3, &hosts) || !number_at(r, 4, &learning) ||
+        !epoch || epoch != fleet_epoch(l->fleet) || epoch != atomic_load(&g->epoch) ||
         offered > FLEET_SHARE_WHOLE) {
         lose(l);
         return;
@@ -129,7 +129,7 @@ static void on_share(void *arg, const redisReply *r)
     note_alone(g, now_ms);
     atomic_store(&g->hosts, hosts ? (uint32_t)hosts : 1);
     set_share(l, (uint32_t)offered);
-    if (now < learned_ms(epoch)) {
+    if (learning) {
         lose(l); /* others may not be known yet */
         return;
     }
@@ -216,7 +216,7 @@ static void report_row(const struct fleet_grant *row, uint64_t now_ms, char *out
 static void report_next(struct fleet_limits *l)
 {
     static char keys[BATCH][KEY_SIZE], terms[BATCH][160];
-    const char *argv[2 + 2 * BATCH];
+    const char *argv[3 + 2 * BATCH];
     char epoch_text[24];
     const struct fleet_grant *row;
     const uint64_t now_ms = clock_mono_ms();
@@ -232,13 +232,14 @@ static void report_next(struct fleet_limits *l)
     }
     snprintf(epoch_text, sizeof epoch_text, "%" PRIu64, l->report_epoch);
     argv[0] = l->epoch_key;
-    argv[n + 1] = epoch_text;
+    argv[1] = l->shares_key;
+    argv[n + 2] = epoch_text;
     for (int i = 0; i < n; i++) {
-        argv[1 + i] = keys[i];
-        argv[n + 2 + i] = terms[i];
+        argv[2 + i] = keys[i];
+        argv[n + 3 + i] = terms[i];
     }
     l->is_reporting =
-        fleet_run(l->fleet, FLEET_SCRIPT_LIMIT_REPORT, n + 1, 2 * n + 2, argv, on_reported, l);
+        fleet_run(l->fleet, FLEET_SCRIPT_LIMIT_REPORT, n + 2, 2 * n + 3, argv, on_reported, l);
     if (!l->is_reporting)
         l->report_epoch = 0;
 }
