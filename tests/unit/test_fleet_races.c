@@ -205,13 +205,24 @@ static void store_set_time(void)
     freeReplyObject(store_do(5, argv));
 }
 
+static void replace(char *text, size_t size, const char *from, const char *to)
+{
+    char *at = strstr(text, from);
+    assert_non_null(at);
+    char *rest = strdup(at + strlen(from));
+    snprintf(at, size - (size_t)(at - text), "%s%s", to, rest);
+    free(rest);
+}
+
+/* With the time that is simulated; keys do not end by the real one. */
 static void store_load(enum fleet_script script, const char *text)
 {
-    static const char from[] = "redis.call('TIME')", to[] = "redis.call('MGET', 'now:s', 'now:us')";
     char changed[32768];
-    const char *at = strstr(text, from);
-    assert_non_null(at);
-    snprintf(changed, sizeof changed, "%.*s%s%s", (int)(at - text), text, to, at + sizeof from - 1);
+    snprintf(changed, sizeof changed, "%s", text);
+    replace(changed, sizeof changed, "redis.call('TIME')", "redis.call('MGET', 'now:s', 'now:us')");
+    if (script != FLEET_SCRIPT_LIMIT_SHARE)
+        replace(changed, sizeof changed, "'PEXPIRE', key, string.format('%.0f', ms)",
+                "'PERSIST', key");
     const char *argv[] = {"SCRIPT", "LOAD", changed};
     redisReply *r = store_do(3, argv);
     assert_int_equal(r->type, REDIS_REPLY_STRING);
