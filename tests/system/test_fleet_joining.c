@@ -152,6 +152,30 @@ static void an_emptied_store_ends_what_was_shared(void **state)
         assert_int_equal(see(i, "/lost"), atomic_load(&version));
 }
 
+/* The numbers begin anew, and nothing else says so. */
+static void a_log_that_begins_anew_is_noticed_by_members(void **state)
+{
+    (void)state;
+    const char *out;
+    note(0, 5);
+    for (int i = 0; i < FLEET_HOSTS; i++)
+        see(i, "/anew");
+    redis_do(&fleet.redis, "DEL polder:{test}:log polder:{test}:count");
+    for (int k = 0; k < 10; k++) {
+        const int by = k % FLEET_HOSTS;
+        atomic_fetch_add(&version, 1);
+        assert_int_equal(ctl(&fleet.host[by], &out, "cache invalidate /anew"), 0);
+        for (int i = 0; strstr(out, "hosts        2") && i < FLEET_HOSTS; i++)
+            assert_int_equal(see(i, "/anew"), atomic_load(&version));
+    }
+    for (int i = 0; i < FLEET_HOSTS; i++)
+        wait_until(fleet_number(&fleet.host[i], "gaps") >= 3, 8000);
+    for (int i = 0; i < FLEET_HOSTS; i++)
+        wait_until(fleet_says(&fleet.host[i], "cache     in use"), 8000);
+    for (int i = 0; i < FLEET_HOSTS; i++)
+        assert_int_equal(see(i, "/anew"), atomic_load(&version));
+}
+
 static int set_up(void **state)
 {
     harness_set_up(state);
@@ -173,6 +197,7 @@ int main(void)
         cmocka_unit_test(what_is_older_than_the_log_is_not_taken),
         cmocka_unit_test(a_new_host_takes_what_is_older_than_itself),
         cmocka_unit_test(an_emptied_store_ends_what_was_shared),
+        cmocka_unit_test(a_log_that_begins_anew_is_noticed_by_members),
     };
     harness_share(&backend, answers);
     return cmocka_run_group_tests(stories, set_up, tear_down);

@@ -142,16 +142,17 @@ static void on_renewed(void *arg, const redisReply *r)
 bool fleet_lease_renew(struct fleet_lease *l)
 {
     const struct fleet_base *b = l->base;
-    char epoch[24], applied[24], lease[16];
+    char epoch[24], applied[24], lease[16], digits[8];
     if (l->sent_ms)
         return false;
     snprintf(epoch, sizeof epoch, "%" PRIu64, fleet_base_epoch(b));
     snprintf(applied, sizeof applied, "%" PRIu64, fleet_base_applied(b));
     snprintf(lease, sizeof lease, "%d", FLEET_LEASE_MS);
+    fleet_epoch_digits(digits);
     const char *argv[] = {b->log,      b->count, b->epoch, b->hosts, b->config->host,
-                          b->instance, epoch,    applied,  lease};
+                          b->instance, epoch,    applied,  lease,    digits};
     const uint64_t now_ms = clock_mono_ms();
-    if (!fleet_store_run(b->store, FLEET_SCRIPT_RENEW, 4, 9, argv, NULL, on_renewed, l))
+    if (!fleet_store_run(b->store, FLEET_SCRIPT_RENEW, 4, 10, argv, NULL, on_renewed, l))
         return false;
     l->sent_ms = now_ms;
     return true;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define BATCH     32 /* entries that are sent at once */
+#define WORDS     6  /* before them */
 #define BYTES_MAX (4u << 20)
 
 struct fleet_pending_entry {
@@ -122,7 +123,7 @@ static size_t write_entry(const struct fleet_pending *p, const struct fleet_entr
     return fleet_entry_write(&e, &p->base->key, out);
 }
 
-/* Behind the first five words. */
+/* Behind the first words. */
 static int add_entries(const struct fleet_pending *p, const char **argv, size_t *len)
 {
     static const struct fleet_entry all = {.kind = FLEET_ALL, .text = ""};
@@ -165,17 +166,19 @@ static void on_pause(struct ev_loop *loop, ev_timer *w, int revents)
 void fleet_pending_send(struct fleet_pending *p)
 {
     const struct fleet_base *b = p->base;
-    char epoch[24], digits[8];
-    const char *argv[5 + BATCH] = {b->log, b->count, b->epoch, epoch, digits};
-    size_t len[5 + BATCH];
+    char epoch[24], digits[8], applied[24];
+    const char *argv[WORDS + BATCH] = {b->log, b->count, b->epoch, epoch, digits, applied};
+    size_t len[WORDS + BATCH];
     if (p->n_sending || must_wait(p))
         return;
     snprintf(epoch, sizeof epoch, "%" PRIu64, fleet_base_epoch(b));
+    snprintf(applied, sizeof applied, "%" PRIu64, fleet_base_applied(b));
     fleet_epoch_digits(digits);
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < WORDS; i++)
         len[i] = strlen(argv[i]);
-    const int n = add_entries(p, argv + 5, len + 5);
-    if (!n || !fleet_store_run(b->store, FLEET_SCRIPT_APPEND, 3, n + 5, argv, len, on_appended, p))
+    const int n = add_entries(p, argv + WORDS, len + WORDS);
+    if (!n ||
+        !fleet_store_run(b->store, FLEET_SCRIPT_APPEND, 3, n + WORDS, argv, len, on_appended, p))
         return;
     p->n_sending = (uint32_t)n;
     p->sending_all = p->all; /* what comes from now on is not in it */

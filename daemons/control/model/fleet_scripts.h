@@ -31,24 +31,38 @@
     "local t = redis.call('TIME')\n"                                                               \
     "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
 
+/* Where a host has applied more than there is the log has lost its end, and begins anew. */
+#define FLEET_ANEW                                                                                 \
+    "local function begin_anew(digits)\n"                                                          \
+    "  redis.call('DEL', KEYS[1], KEYS[2])\n"                                                      \
+    "  redis.call('SET', KEYS[3], string.format('%.0f', now)..digits)\n"                           \
+    "end\n"                                                                                        \
+    "local count = tonumber(redis.call('GET', KEYS[2]) or '0') or 0\n"
+
 /* KEYS log count epoch hosts run fence; ARGV host instance digits run: {epoch, count, first id of the log,
  * now}, or {"taken"} where a living host has that name, {"fenced", name of the other master}. */
-static const char fleet_script_enter[] =
-    FLEET_NOW "local by = redis.call('GET', KEYS[6])\n"
-              "if by then return {'fenced', by} end\n"
-              "local other = redis.call('HGET', KEYS[4], ARGV[1])\n"
-              "if other then\n"
-              "  local i, until_ms = string.match(other, '^(%x+) %d+ %d+ (%d+)$')\n"
-              "  if i and i ~= ARGV[2] and tonumber(until_ms) > now then return {'taken'} end\n"
-              "end\n"
-              "local epoch = redis.call('GET', KEYS[3])\n"
-              "if redis.call('GET', KEYS[5]) ~= ARGV[4] or not epoch or epoch == 'fenced' then\n"
-              "  redis.call('SET', KEYS[5], ARGV[4])\n"
-              "  redis.call('SET', KEYS[3], string.format('%.0f', now)..ARGV[3])\n"
-              "end\n"
-              "local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)\n"
-              "return {redis.call('GET', KEYS[3]), redis.call('GET', KEYS[2]) or '0', first[1] and "
-              "first[1][1] or '', string.format('%.0f', now)}\n";
+static const char fleet_script_enter[] = FLEET_NOW FLEET_ANEW
+    "local by = redis.call('GET', KEYS[6])\n"
+    "if by then return {'fenced', by} end\n"
+    "local other = redis.call('HGET', KEYS[4], ARGV[1])\n"
+    "if other then\n"
+    "  local i, until_ms = string.match(other, '^(%x+) %d+ %d+ (%d+)$')\n"
+    "  if i and i ~= ARGV[2] and tonumber(until_ms) > now then return {'taken'} end\n"
+    "end\n"
+    "local epoch = redis.call('GET', KEYS[3])\n"
+    "if redis.call('GET', KEYS[5]) ~= ARGV[4] or not epoch or epoch == 'fenced' then\n"
+    "  redis.call('SET', KEYS[5], ARGV[4])\n"
+    "  redis.call('SET', KEYS[3], string.format('%.0f', now)..ARGV[3])\n"
+    "end\n"
+    "for _, host in ipairs(redis.call('HVALS', KEYS[4])) do\n"
+    "  local of, applied = string.match(host, '^%x+ (%d+) (%d+) %d+$')\n"
+    "  if of == redis.call('GET', KEYS[3]) and tonumber(applied) > count then\n"
+    "    begin_anew(ARGV[3])\n"
+    "  end\n"
+    "end\n"
+    "local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)\n"
+    "return {redis.call('GET', KEYS[3]), redis.call('GET', KEYS[2]) or '0', first[1] and "
+    "first[1][1] or '', string.format('%.0f', now)}\n";
 
 /* KEYS epoch fence; ARGV the epoch that is to end, name of the other master, ms: "fenced", or "changed"
  * where the epoch is another one. */
@@ -58,44 +72,51 @@ static const char fleet_script_fence[] =
     "redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])\n"
     "return 'fenced'\n";
 
-/* KEYS log count epoch hosts; ARGV host instance epoch applied lease: {epoch, count, now, name, value,
- * name, value...}. A host in another epoch gets no lease. */
-static const char fleet_script_renew[] =
-    FLEET_NOW "local epoch = redis.call('GET', KEYS[3]) or ''\n"
-              "if epoch == ARGV[3] then\n"
-              "  redis.call('HSET', KEYS[4], ARGV[1], ARGV[2]..' '..ARGV[3]..' '..ARGV[4]..' "
-              "'..string.format('%.0f', now + ARGV[5]))\n"
-              "end\n"
-              "local out = {epoch, redis.call('GET', KEYS[2]) or '0', string.format('%.0f', now)}\n"
-              "local all = redis.call('HGETALL', KEYS[4])\n"
-              "for i = 1, #all, 2 do\n"
-              "  local until_ms = string.match(all[i + 1], ' (%d+)$')\n"
-              "  if not until_ms or tonumber(until_ms) + 3600000 < now then\n"
-              "    redis.call('HDEL', KEYS[4], all[i])\n"
-              "  else\n"
-              "    out[#out + 1] = all[i]\n"
-              "    out[#out + 1] = all[i + 1]\n"
-              "  end\n"
-              "end\n"
-              "return out\n";
+/* KEYS log count epoch hosts; ARGV host instance epoch applied lease digits: {epoch, count, now, name,
+ * value, name, value...}. A host in another epoch gets no lease. */
+static const char fleet_script_renew[] = FLEET_NOW FLEET_ANEW
+    "local epoch = redis.call('GET', KEYS[3]) or ''\n"
+    "if epoch == ARGV[3] then\n"
+    "  redis.call('HSET', KEYS[4], ARGV[1], ARGV[2]..' '..ARGV[3]..' '..ARGV[4]..' "
+    "'..string.format('%.0f', now + ARGV[5]))\n"
+    "end\n"
+    "local out = {epoch, redis.call('GET', KEYS[2]) or '0', string.format('%.0f', now)}\n"
+    "local all = redis.call('HGETALL', KEYS[4])\n"
+    "for i = 1, #all, 2 do\n"
+    "  local of, applied, until_ms = string.match(all[i + 1], '^%x+ (%d+) (%d+) (%d+)$')\n"
+    "  if not until_ms or tonumber(until_ms) + 3600000 < now then\n"
+    "    redis.call('HDEL', KEYS[4], all[i])\n"
+    "  elseif of == epoch and tonumber(applied) > count then\n"
+    "    begin_anew(ARGV[6])\n"
+    "    return {''}\n"
+    "  else\n"
+    "    out[#out + 1] = all[i]\n"
+    "    out[#out + 1] = all[i + 1]\n"
+    "  end\n"
+    "end\n"
+    "return out\n";
 
-/* KEYS log count epoch; ARGV epoch, digits, entries...: {epoch, number of the last}. Nothing
- * is added in another epoch. Where strangers have put their own ids into the log it begins anew. */
-static const char fleet_script_append[] =
-    FLEET_NOW "local epoch = redis.call('GET', KEYS[3]) or ''\n"
-              "if epoch ~= ARGV[1] then return {epoch, '0'} end\n"
-              "local n\n"
-              "for i = 3, #ARGV do\n"
-              "  n = redis.call('INCR', KEYS[2])\n"
-              "  local added = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', " FLEET_LOG_MAX
-              ", string.format('%.0f', n)..'-0', 'e', ARGV[i])\n"
-              "  if type(added) == 'table' and added.err then\n"
-              "    redis.call('DEL', KEYS[1], KEYS[2])\n"
-              "    redis.call('SET', KEYS[3], string.format('%.0f', now)..ARGV[2])\n"
-              "    return {'', '0'}\n"
-              "  end\n"
-              "end\n"
-              "return {epoch, string.format('%.0f', n)}\n";
+/* KEYS log count epoch; ARGV epoch, digits, what this host has applied, entries...: {epoch, number of
+ * the last}. Nothing is added in another epoch. Where strangers have put their own ids into the log it
+ * begins anew. */
+static const char fleet_script_append[] = FLEET_NOW FLEET_ANEW
+    "local epoch = redis.call('GET', KEYS[3]) or ''\n"
+    "if epoch ~= ARGV[1] then return {epoch, '0'} end\n"
+    "if count < tonumber(ARGV[3]) then\n"
+    "  begin_anew(ARGV[2])\n"
+    "  return {'', '0'}\n"
+    "end\n"
+    "local n\n"
+    "for i = 4, #ARGV do\n"
+    "  n = redis.call('INCR', KEYS[2])\n"
+    "  local added = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', " FLEET_LOG_MAX
+    ", string.format('%.0f', n)..'-0', 'e', ARGV[i])\n"
+    "  if type(added) == 'table' and added.err then\n"
+    "    begin_anew(ARGV[2])\n"
+    "    return {'', '0'}\n"
+    "  end\n"
+    "end\n"
+    "return {epoch, string.format('%.0f', n)}\n";
 
 /* KEYS object claim; ARGV instance, ms of the claim, the signature of an object that is of no use:
  * {"o", object}, {"c"}: claimed, {"n"}: waiting is of no use, {"w", ms of the other's claim}. */
