@@ -198,7 +198,8 @@ static bool take_handshake(struct supervisor *s, const struct handover *h, const
     struct refusal refusal;
     enum admit why;
     uint8_t rows = 0;
-    const struct refusal *no = look_at(s, hs.route, &hs.ip, hs.probe, hs.head, h->head_len, &refusal);
+    const struct refusal *no =
+        look_at(s, hs.route, &hs.ip, hs.probe, hs.head, h->head_len, &refusal);
     const enum ws_fleet_result fleet =
         no || hs.probe ? WS_FLEET_ADMITS : ws_fleet_enter(s, hs.route, &hs.ip, try, &rows, &why);
     if (fleet == WS_FLEET_WAITS) {
@@ -319,8 +320,8 @@ static int take_message(struct supervisor *s, int link)
         ws_fleet_take_page(s, fds[0], fds[1]);
         return 1;
     }
-    if (good && !(h.flags & (HANDOVER_TELLS | HANDOVER_SERVERS | HANDOVER_SLOTS)) && h.head_len && n_fds == 1 &&
-        is_stream(fds[0])) {
+    if (good && !(h.flags & (HANDOVER_TELLS | HANDOVER_SERVERS | HANDOVER_SLOTS)) && h.head_len &&
+        n_fds == 1 && is_stream(fds[0])) {
         take_client(s, &h, bytes + sizeof h, (size_t)n - sizeof h, fds[0]);
         return 1;
     }

@@ -341,10 +341,12 @@ static int open_on(int i, const char *target)
 {
     struct message m;
     const int fd = ask(host[i].port, target, "", &m);
-    if (m.status == 101)
+    const int code = m.status;
+    message_free(&m);
+    if (code == 101)
         return fd;
     close(fd);
-    return m.status == 503 ? -1 : -2;
+    return code == 503 ? -1 : -2;
 }
 
 static int open_at(int i)

@@ -381,8 +381,8 @@ static bool charge(struct worker *w, struct charged *ch, struct fleet_bill *fb)
 }
 
 /* For one that takes what the fleet has granted already, where fb is not NULL. */
-static void charge_all(struct worker *w, const struct request *r, struct charged *ch,
-                       bool known, struct fleet_bill *fb, struct limit_bill *bill)
+static void charge_all(struct worker *w, const struct request *r, struct charged *ch, bool known,
+                       struct fleet_bill *fb, struct limit_bill *bill)
 {
     struct limit_answer *answer = &bill->answer;
     if (bounds_concurrency(ch) && !enter(w, r, ch, known, bill)) {
