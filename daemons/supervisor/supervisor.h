@@ -148,12 +148,12 @@ struct session {
     uint16_t refused_with; /* the status of a refusal; 0: none */
     uint16_t close_code;   /* of the first close frame; 0: there was none */
     uint8_t state, end;
-    uint8_t turn; /* > 0: its bytes are being looked at, and what is put is written at the end */
+    uint8_t turn;  /* > 0: its bytes are being looked at, and what is put is written at the end */
     uint8_t fleet; /* rows of the fleet's slots that count it: bits by enum ws_fleet_key */
-    bool probe;   /* of polderctl verify: not counted, and takes no other session's place */
-    bool goodbye; /* we close: what data still comes is dropped */
-    bool leaves;  /* the service stops, and it is told so behind the messages under way */
-    bool untold;  /* the client is in the middle of a frame: after that, nothing but the end */
+    bool probe;    /* of polderctl verify: not counted, and takes no other session's place */
+    bool goodbye;  /* we close: what data still comes is dropped */
+    bool leaves;   /* the service stops, and it is told so behind the messages under way */
+    bool untold;   /* the client is in the middle of a frame: after that, nothing but the end */
 };
 
 /* What is needed until the session is open. */

@@ -183,8 +183,8 @@ struct config_websocket {
     double connect_rate;          /* handshakes a second, 0: unlimited */
     enum config_scope scope;      /* of max_connections, max_per_client */
     enum config_limit_cut_off cut_off;
-    uint32_t drain_spread_ms;     /* of the top level alone: of the close frames at a stop */
-    const char *const *origins;   /* allowed Origin values; none: all */
+    uint32_t drain_spread_ms;   /* of the top level alone: of the close frames at a stop */
+    const char *const *origins; /* allowed Origin values; none: all */
     uint32_t n_origins;
     /* of the top level alone, over all routes; 0: any number */
     uint32_t max_connections_total, max_per_client_total;
@@ -353,7 +353,7 @@ struct config {
     uint32_t n_identity_keys;
     struct config_alert *alerts;
     uint32_t n_alerts;
-    const char *on_alert; /* program; "" : none */
+    const char *on_alert;            /* program; "" : none */
     struct config_address *resolver; /* name servers to ask; none: those of the system */
     uint32_t n_resolver;
     struct config_cost cost;

@@ -131,7 +131,7 @@ struct client {
     struct chain out;           /* what the socket did not take; mostly empty */
     struct fetch *fetch;
     struct repeat *repeat;
-    struct held *held;     /* until something changes (long_poll.c) */
+    struct held *held;           /* until something changes (long_poll.c) */
     struct limit_waiter *waiter; /* until the store of the fleet has answered (limits_wait.c) */
     struct stored_send *stored;
     struct access_line *line; /* of an answer that is not out yet; mostly NULL */
@@ -149,22 +149,22 @@ struct client {
     uint16_t tenant; /* row of its last request that was counted (message/tenants.h) */
     uint8_t n_inside;
     uint8_t inside_fleet; /* bits of inside: ids of slots that the fleet counts */
-    uint8_t state;     /* enum client_state; moved by client_move() alone */
-    bool ready;        /* is on clients.ready */
-    bool broken;       /* a write failed */
-    bool eof;          /* the peer has said FIN */
-    bool keep_alive;   /* after this response */
-    bool answered;     /* the whole response has been written or queued */
-    bool body_pending; /* the request has a body that is not read completely */
-    bool body_wanted;  /* body bytes are wanted now */
-    bool body_comes;   /* the client sends it without being asked (no Expect) */
-    bool discard;      /* whatever else comes is dropped, then the end */
-    bool seen_request; /* at least one */
-    bool refused;      /* over a connection limit; not counted as open */
-    bool resets;       /* to close it is to reset it */
-    bool was_there;    /* when the service began to stop */
-    bool cut;          /* its request is not answered any more, or not whole: this process leaves */
-    uint16_t cell[2];  /* + 1, where it is counted for its client; 0: nowhere */
+    uint8_t state;        /* enum client_state; moved by client_move() alone */
+    bool ready;           /* is on clients.ready */
+    bool broken;          /* a write failed */
+    bool eof;             /* the peer has said FIN */
+    bool keep_alive;      /* after this response */
+    bool answered;        /* the whole response has been written or queued */
+    bool body_pending;    /* the request has a body that is not read completely */
+    bool body_wanted;     /* body bytes are wanted now */
+    bool body_comes;      /* the client sends it without being asked (no Expect) */
+    bool discard;         /* whatever else comes is dropped, then the end */
+    bool seen_request;    /* at least one */
+    bool refused;         /* over a connection limit; not counted as open */
+    bool resets;          /* to close it is to reset it */
+    bool was_there;       /* when the service began to stop */
+    bool cut;         /* its request is not answered any more, or not whole: this process leaves */
+    uint16_t cell[2]; /* + 1, where it is counted for its client; 0: nowhere */
 
     bool fin_seen;      /* as eof, behind bytes that are not read yet */
     bool leave_watched; /* is in the set of client_leave.c */
