@@ -733,6 +733,34 @@ static void after_a_loss_those_that_are_there_have_no_more_than_the_limit(void *
     }
 }
 
+/* Of a start that finds no store: the part that it had last, or a tenth. */
+static void a_host_that_starts_has_the_part_that_it_had_last(void **state)
+{
+    (void)state;
+    struct host *h = &hosts[0];
+    struct fleet_grants *g;
+    uint64_t wait_ms;
+    begin(1);
+    for (unsigned i = 0; i < 2; i++) {
+        g = h->shared.fleet_grants;
+        assert_false(fleet_grants_come(g, clock_mono_ms()));
+        active = 0;
+        assert_int_equal(fleet_share_of(g, 600, 1000, clock_mono_ms() + 1000, &wait_ms), 0);
+        assert_in_range(wait_ms, 1, 1000);
+        assert_int_equal(fleet_share_of(g, 600, 1000, clock_mono_ms() + 1500, &wait_ms),
+                         i ? 199 : 60);
+        if (i)
+            break;
+        for (unsigned ms = 0; ms < 10000; ms++)
+            step(); /* all become members */
+        host_kill(h);
+        store_dead = true;
+        while (h->dead)
+            step();
+    }
+    end();
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -759,6 +787,7 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_host_that_starts_has_the_part_that_it_had_last),
         cmocka_unit_test(nobody_is_refused_while_more_than_a_lease_of_each_host_is_left),
         cmocka_unit_test(no_window_has_more_than_the_limit_whatever_breaks),
         cmocka_unit_test(after_a_loss_those_that_are_there_have_no_more_than_the_limit),
