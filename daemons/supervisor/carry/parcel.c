@@ -13,7 +13,7 @@
 #define MAGIC       UINT64_C(0x315358574c4f50) /* "POLWXS1" */
 #define ITEMS       253                        /* descriptors in a message, at most (SCM_MAX_FD) */
 #define IN_TRAY     8                          /* messages, which the smallest buffer holds */
-#define NUMBERS_MAX (1u << 24)
+#define NUMBERS_MAX (1u << 22)
 
 struct head {
     uint64_t magic;
