@@ -108,7 +108,8 @@ static struct loss {
     bool done;
 } losses[LOSSES_MAX];
 static unsigned n_losses;
-static bool calm; /* nothing breaks: what is refused must be used up */
+static bool only_store; /* nothing else breaks, and its clock goes on */
+static bool calm;       /* nothing breaks: what is refused must be used up */
 static unsigned refusals, offered[KEYS];
 
 static uint64_t rnd(uint64_t n)
@@ -521,7 +522,7 @@ static void step(void)
         const uint64_t epoch = strtoull(store_epoch(), NULL, 10);
         for (unsigned k = 0; k < HOSTS; k++)
             l->late[k] = atomic_load(&hosts[k].shared.fleet_grants->epoch) != epoch || !epoch ||
-                         (hosts[k].lost_at && hosts[k].lost_at + 30000 > l->at);
+                         (hosts[k].lost_at && hosts[k].lost_at + 21000 > l->at);
     }
     now++;
 }
@@ -549,9 +550,9 @@ static void store_changes(bool loses)
         store_dead = false;
         return;
     }
-    const bool data = loses && rnd(3);
+    const bool data = loses && (only_store || rnd(3));
     end_history(data);
-    if (data && rnd(2)) {
+    if (data && !only_store && rnd(2)) {
         store_offset += rnd(2) ? 2000 : -2000;
         store_changed_clock = true;
     }
@@ -565,7 +566,7 @@ static void store_changes(bool loses)
 static void mischief(bool loses)
 {
     struct host *h = &hosts[rnd(HOSTS)];
-    switch (rnd(10)) {
+    switch (only_store ? 3 : rnd(10)) {
     case 0:
     case 1:
         control_kill(h);
@@ -687,7 +688,11 @@ static void play(unsigned seed, uint64_t ms, bool breaks, bool loses)
         }
         if (breaks && now >= next_mischief) {
             mischief(loses);
-            next_mischief = now + rnd(rnd(4) ? 1500 : 8000);
+            next_mischief = now +
+                            (store_dead   ? 700
+                             : only_store ? 7000
+                                          : 0) +
+                            rnd(rnd(4) ? 1500 : 8000);
         }
         if (!breaks && now > until - ms + 8000)
             calm = true; /* all are members, and have their shares */
@@ -731,6 +736,24 @@ static void after_a_loss_those_that_are_there_have_no_more_than_the_limit(void *
         play(seed, 48000, true, true);
         print_message(": %u admitted, %u losses\n", n_admissions, n_losses);
     }
+}
+
+/* All come back in time, and know what was taken; the windows that have begun before go on. */
+static void nothing_is_forgotten_where_only_the_store_has_lost_its_data(void **state)
+{
+    (void)state;
+    only_store = true;
+    for (unsigned seed = 3001; seed <= 3000 + seeds(4, 60); seed++) {
+        print_message("seed %u", seed);
+        play(seed, 60000, true, true);
+        unsigned late = 0;
+        for (unsigned i = 0; i < n_losses; i++)
+            for (unsigned k = 0; k < HOSTS; k++)
+                late += losses[i].done && losses[i].late[k];
+        print_message(": %u admitted, %u losses, %u hosts were late\n", n_admissions, n_losses,
+                      late);
+    }
+    only_store = false;
 }
 
 /* Of a start that finds no store: the part that it had last, or a tenth. */
@@ -790,6 +813,7 @@ int main(void)
         cmocka_unit_test(a_host_that_starts_has_the_part_that_it_had_last),
         cmocka_unit_test(nobody_is_refused_while_more_than_a_lease_of_each_host_is_left),
         cmocka_unit_test(no_window_has_more_than_the_limit_whatever_breaks),
+        cmocka_unit_test(nothing_is_forgotten_where_only_the_store_has_lost_its_data),
         cmocka_unit_test(after_a_loss_those_that_are_there_have_no_more_than_the_limit),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
