@@ -570,6 +570,27 @@ static void memory_of_another_layout_is_no_matter(void **state)
     close(b.fd);
 }
 
+/* The new program finds that it is to stop, and is not told so a second time, which would cut. */
+static void a_stop_on_the_way_of_an_upgrade_comes_once(void **state)
+{
+    (void)state;
+    struct house h;
+    start(&h, 1, local);
+    const pid_t pid = supervisor_of(&h), working = working_process(pid);
+    const int fd = open_ws(h.port, "/live/x");
+    kill(pid, SIGUSR2);
+    while (!house_logged(&h, "understands what it would be left"))
+        ;
+    stop_process(working);
+    kill(pid, SIGTERM);
+    nap_ms(50); /* the custodian passes it on; later, it is passed on once in any case */
+    kill(working, SIGCONT);
+    assert_int_equal(expect_close(fd), 1012);
+    close(fd);
+    wait_until(has_ended(pid), 20000);
+    house_remove(&h);
+}
+
 /* ---- who asks for it, and when not ---- */
 
 static void a_reload_upgrades_if_there_is_another_program(void **state)
@@ -780,6 +801,7 @@ int main(void)
         story(a_death_behind_an_upgrade_is_survived_by_the_new_program),
         story(a_death_while_the_custodian_is_proven_is_survived),
         story(a_custodian_that_cannot_be_replaced_stays),
+        story(a_stop_on_the_way_of_an_upgrade_comes_once),
         story(memory_of_another_layout_is_no_matter),
         story(a_reload_upgrades_if_there_is_another_program),
         story(a_program_that_cannot_take_over_changes_nothing),

@@ -200,8 +200,9 @@ static void take_ready(struct custodian *c, const char *runtime_dir)
     c->give_up = false;
     c->heartbeat_seen_ms = clock_mono_ms();
     custodian_restart_over(c);
-    if (c->draining)
+    if (c->draining && !c->stop_notified) /* a second time it would cut */
         custodian_stop(c, SIGTERM);
+    c->stop_notified = c->draining;
     c->upgrades += another;
     if (another)
         custodian_renew(c, runtime_dir);
@@ -330,7 +331,7 @@ static bool fork_child(struct custodian *c)
         return false;
     }
     c->channel = pair[0];
-    c->ready = false;
+    c->ready = c->stop_notified = false;
     c->killed_ms = 0;
     c->heartbeat_seen_ms = clock_mono_ms();
     return false;
@@ -468,11 +469,13 @@ static void forward(struct custodian *c, int number)
 {
     const bool stops = number == SIGTERM || number == SIGINT;
     c->draining |= stops;
-    if (stops && c->ready)
+    if (stops && c->ready) {
         custodian_stop(c, number);
-    else if (c->pid && !stops) /* else it is told when it is ready */
+        c->stop_notified = true;
+    } else if (c->pid && !stops) { /* else it is told when it is ready */
         note_send(c->channel, &(struct note){.kind = NOTE_SIGNAL, .number = (uint32_t)number},
                   offsetof(struct note, text), -1);
+    }
 }
 
 static int take_signals(struct custodian *c, const char *runtime_dir)

@@ -64,15 +64,16 @@ struct custodian {
         blind; /* by one of which nothing is known: all goes with it, unless we are replaced, too */
     int link[CUSTODIAN_LINKS];
     int servers;
-    int listening[2]; /* sockets of runtime_dir; -1 */
-    bool passed;      /* the first one is systemd's */
-    int channel;      /* to the other process */
-    uint32_t deaths;  /* of working processes, so far */
-    uint64_t died_ms; /* the last one */
-    char death[96];   /* how, in words */
-    bool give_up;     /* nothing can be taken up: what there is, is closed */
-    bool draining;    /* is to stop */
-    int signals;      /* the mask of this process, as a descriptor */
+    int listening[2];   /* sockets of runtime_dir; -1 */
+    bool passed;        /* the first one is systemd's */
+    int channel;        /* to the other process */
+    uint32_t deaths;    /* of working processes, so far */
+    uint64_t died_ms;   /* the last one */
+    char death[96];     /* how, in words */
+    bool give_up;       /* nothing can be taken up: what there is, is closed */
+    bool draining;      /* is to stop */
+    bool stop_notified; /* the working process of now has heard, or will */
+    int signals;        /* the mask of this process, as a descriptor */
     pid_t pid;
     bool forked;   /* this is a working process that it has made */
     bool filtered; /* a filter of system calls applies to us */
