@@ -9,8 +9,16 @@
  */
 #include <unistd.h>
 #define fork() (-1) /* no proof is begun */
+#include "daemons/supervisor/survive/child.c"
 #include "daemons/supervisor/survive/custodian.c"
+#include "daemons/supervisor/survive/held.c"
 #include "daemons/supervisor/survive/renew.c"
+#define tell        restart_tell
+#define proven      restart_proven
+#define read_said   restart_read_said
+#define run_proof   restart_run_proof
+#define begin_proof restart_begin_proof
+#include "daemons/supervisor/survive/restart.c"
 #undef fork
 #include "daemons/supervisor/survive/note.c"
 #include "daemons/supervisor/survive/segment.c"
@@ -50,6 +58,33 @@ int sd_notify(int unset, const char *state)
 {
     check(strlen(state) < sizeof((struct note *)0)->text);
     return 0;
+}
+
+bool manager_is_there(void)
+{
+    return true;
+}
+int manager_job(char *type, size_t type_size, char *why, size_t size)
+{
+    snprintf(type, type_size, "restart");
+    return 0;
+}
+int manager_keep(int pair[2], const char *name, char *why, size_t size)
+{
+    close(pair[0]);
+    pair[0] = -1;
+    return 0;
+}
+void manager_remove(const char *name)
+{
+}
+int parcel_box(int box[2])
+{
+    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, box) < 0 ? -errno : 0;
+}
+bool parcel_is_there(int box)
+{
+    return box >= 0;
 }
 
 struct input {
@@ -226,19 +261,19 @@ static void change_segment(struct input *in)
 
 static void note_one(struct input *in)
 {
-    struct note n = {.kind = byte(in) % 18, .number = (uint32_t)number(in)};
+    struct note n = {.kind = byte(in) % 20, .number = (uint32_t)number(in)};
     const int fd = a_descriptor(in);
     snprintf(n.text, sizeof n.text, "STATUS=x");
     take_note(&custodian, &n, fd == segment_fd || fd == other_fd ? give(fd) : -1, "/nonexistent");
 }
 
-/* As reap() does. */
+/* As child_ended() does. */
 static void die_once(struct custodian *c)
 {
     if (c->replaced)
         custodian_let_next(c);
     c->replaced = false;
-    let_gone(c);
+    held_free_gone(c);
 }
 
 static void expect_all_let_go(void)
@@ -261,15 +296,19 @@ static void take_all_notes(struct input *in)
             if (!c->blind && searches++ < 4)
                 die_once(c);
             break;
+        case 7:
+            c->draining = true;
+            custodian_stop(c, byte(in) & 1 ? SIGTERM : SIGINT);
+            break;
         default:
             note_one(in);
         }
     custodian_let_next(c);
-    let_all(&c->kept, &c->n_kept);
+    held_close_all(&c->kept, &c->n_kept);
     for (unsigned i = 0; i < CUSTODIAN_LINKS; i++)
-        let(&c->link[i]);
-    let(&c->servers);
-    let(&c->segment_fd);
+        held_close(&c->link[i]);
+    held_close(&c->servers);
+    held_close(&c->segment_fd);
     segment_free(c->segment);
     expect_all_let_go();
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* custodian: see custodian.h. */
 #include "daemons/supervisor/survive/custodian.h"
-#include "daemons/supervisor/carry/parcel.h"
-#include "daemons/supervisor/program.h"
+#include "daemons/supervisor/survive/child.h"
+#include "daemons/supervisor/survive/held.h"
 #include "polder/clock.h"
 #include "polder/heartbeat.h"
 #include "polder/log.h"
@@ -27,163 +27,6 @@
 #define LISTEN_BACKLOG 128
 #define LOOK_EVERY_MS  250
 #define STOOD_MS       1500 /* between two looks: all of us stood still */
-#define KILL_AFTER_MS  2000 /* of the abort, which may write a core file */
-#define STILL_MS       2000 /* it has not run at all */
-#define FAILURES_MAX   8    /* then what there is seems to be what kills */
-#define PATIENCE       10
-#ifdef __SANITIZE_ADDRESS__
-#define STALE_MS 10000
-#else
-#define STALE_MS 3000
-#endif
-
-/* ---- what is kept ---- */
-
-static void let(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
-/* Room for that slot; false: no memory. */
-static bool make_room(struct kept **kept, uint32_t *n_kept, uint32_t slot)
-{
-    const uint32_t n = slot + slot / 2 + 64;
-    if (slot < *n_kept)
-        return true;
-    struct kept *more = realloc(*kept, n * sizeof *more);
-    if (!more)
-        return false;
-    for (uint32_t i = *n_kept; i < n; i++)
-        more[i] = (struct kept){{-1, -1}};
-    *kept = more;
-    *n_kept = n;
-    return true;
-}
-
-static struct kept *kept_of(struct custodian *c, uint32_t slot)
-{
-    const bool next = c->next_fd >= 0;
-    struct kept **kept = next ? &c->next_kept : &c->kept;
-    if (slot >= SEGMENT_SLOTS || (!next && c->blind) ||
-        !make_room(kept, next ? &c->n_next_kept : &c->n_kept, slot))
-        return NULL;
-    return *kept + slot;
-}
-
-/* NULL: only the child can read the one in use. */
-static struct segment *segment_of(const struct custodian *c)
-{
-    return c->next_segment ? c->next_segment : c->blind ? NULL : c->segment;
-}
-
-static void let_slot(struct custodian *c, uint32_t i)
-{
-    struct kept *k = kept_of(c, i);
-    struct segment *g = segment_of(c);
-    if (!k)
-        return;
-    let(&k->fd[0]);
-    let(&k->fd[1]);
-    if (g)
-        atomic_store_explicit(&segment_slot(g, i)->phase, SLOT_FREE, memory_order_release);
-}
-
-/* All that have gone, of which not every note has come. */
-static void let_gone(struct custodian *c)
-{
-    struct segment *g = segment_of(c);
-    const uint32_t used = g ? segment_used(g) : 0;
-    for (uint32_t i = 0; i < used; i++)
-        if (atomic_load(&segment_slot(g, i)->phase) == SLOT_GONE)
-            let_slot(c, i);
-}
-
-static void keep(int *at, int fd)
-{
-    let(at);
-    *at = fd;
-}
-
-/* Takes fd. */
-static void keep_of_slot(struct custodian *c, uint32_t slot, unsigned leg, int fd)
-{
-    struct kept *k = kept_of(c, slot);
-    if (k)
-        keep(&k->fd[leg], fd);
-    else
-        let(&fd);
-}
-
-bool custodian_keep(struct custodian *c, uint32_t slot, const struct kept *kept)
-{
-    struct kept *k = kept_of(c, slot);
-    if (!k || k->fd[0] >= 0 || k->fd[1] >= 0)
-        return false;
-    *k = *kept;
-    return true;
-}
-
-static void let_all(struct kept **kept, uint32_t *n)
-{
-    for (uint32_t i = 0; i < *n; i++) {
-        let(&(*kept)[i].fd[0]);
-        let(&(*kept)[i].fd[1]);
-    }
-    free(*kept);
-    *kept = NULL;
-    *n = 0;
-}
-
-/* ---- another program in place of the working one ---- */
-
-void custodian_let_next(struct custodian *c)
-{
-    segment_free(c->next_segment);
-    c->next_segment = NULL;
-    let(&c->next_fd);
-    let_all(&c->next_kept, &c->n_next_kept);
-}
-
-/* It has begun, and holds the same connections. Until it is ready its predecessor's state counts. */
-static void take_segment(struct custodian *c, int fd)
-{
-    custodian_let_next(c);
-    c->next_segment = segment_map(fcntl(fd, F_DUPFD_CLOEXEC, 0));
-    c->next_fd = fd;
-    c->replaced = true;
-    c->ready = false;
-    c->heartbeat_seen_ms = clock_mono_ms();
-    for (unsigned i = 0; i < CUSTODIAN_LINKS; i++)
-        let(&c->link[i]);
-    let(&c->servers);
-    if (c->next_segment)
-        return;
-    c->blind = true;
-    let_all(&c->kept, &c->n_kept);
-    log_info("custodian: the new program keeps its state otherwise, as only its own custodian can "
-             "read it");
-}
-
-static void switch_to_next(struct custodian *c)
-{
-    if (c->replaced && !c->blind) {
-        c->next_segment->survived = c->segment->survived;
-        let_all(&c->kept, &c->n_kept);
-        segment_free(c->segment);
-        c->kept = c->next_kept;
-        c->n_kept = c->n_next_kept;
-        c->segment = c->next_segment;
-        let(&c->segment_fd);
-        c->segment_fd = c->next_fd;
-        c->next_fd = -1;
-        c->next_segment = NULL;
-        c->next_kept = NULL;
-        c->n_next_kept = 0;
-    }
-    c->replaced = false;
-}
 
 /* ---- what the working process says ---- */
 
@@ -191,7 +34,7 @@ static void take_ready(struct custodian *c, const char *runtime_dir)
 {
     char path[4096];
     const bool another = c->replaced;
-    switch_to_next(c);
+    held_switch(c);
     for (int i = 0; i < 2; i++)
         if (c->listening[i] >= 0)
             listen(c->listening[i], LISTEN_BACKLOG); /* whoever connects sees this process */
@@ -225,25 +68,25 @@ static void take_note(struct custodian *c, const struct note *n, int fd, const c
     switch (n->kind) {
     case NOTE_KEEP_CLIENT:
     case NOTE_KEEP_BACKEND:
-        keep_of_slot(c, n->number, n->kind == NOTE_KEEP_BACKEND, fd);
+        held_keep_slot(c, n->number, n->kind == NOTE_KEEP_BACKEND, fd);
         return;
     case NOTE_LET_CLIENT:
     case NOTE_LET_BACKEND:
-        keep_of_slot(c, n->number, n->kind == NOTE_LET_BACKEND, -1);
+        held_keep_slot(c, n->number, n->kind == NOTE_LET_BACKEND, -1);
         break;
     case NOTE_LET:
-        let_slot(c, n->number);
+        held_free_slot(c, n->number);
         break;
     case NOTE_KEEP_LINK:
     case NOTE_LET_LINK:
-        keep(n->number < CUSTODIAN_LINKS ? &c->link[n->number] : &none, fd);
-        let(&none);
+        held_replace(n->number < CUSTODIAN_LINKS ? &c->link[n->number] : &none, fd);
+        held_close(&none);
         return;
     case NOTE_SERVERS:
-        keep(&c->servers, fd);
+        held_replace(&c->servers, fd);
         return;
     case NOTE_SEGMENT:
-        take_segment(c, fd);
+        held_take_segment(c, fd);
         return;
     case NOTE_READY:
         take_ready(c, runtime_dir);
@@ -263,7 +106,7 @@ static void take_note(struct custodian *c, const struct note *n, int fd, const c
     default:
         break;
     }
-    let(&fd);
+    held_close(&fd);
 }
 
 /* False: the child has ended its side. */
@@ -273,186 +116,24 @@ static bool take_notes(struct custodian *c, const char *runtime_dir)
     int fd, code;
     while ((code = note_receive(c->channel, &note, &fd)) > 0)
         take_note(c, &note, fd, runtime_dir);
-    struct segment *g = segment_of(c);
+    struct segment *g = held_segment(c);
     if (g && atomic_exchange(&g->missed, 0))
-        let_gone(c);
+        held_free_gone(c);
     return code == 0;
 }
 
-/* ---- the child ---- */
-
-static void become_child(struct custodian *c, int channel, pid_t parent)
-{
-    sigset_t none;
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent || dup3(channel, PROGRAM_CHANNEL_FD, O_CLOEXEC) < 0)
-        _exit(1);
-    close(channel);
-    /* others mean the custodian; it forwards */
-    signal(SIGTERM, SIG_IGN);
-    signal(SIGINT, SIG_IGN);
-    signal(SIGHUP, SIG_IGN);
-    signal(SIGUSR1, SIG_IGN);
-    signal(SIGUSR2, SIG_IGN);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    let(&c->signals);
-    let(&c->heartbeat);
-    let(&c->segment_fd);
-    let(&c->renewal.pipe);
-    let(&c->restart.pipe);
-    c->forked = true;
-    c->channel = PROGRAM_CHANNEL_FD; /* where a program that replaces this one finds it */
-    process_title_set(CUSTODIAN_CHILD);
-}
-
-/* True in the child. */
-static bool fork_child(struct custodian *c)
-{
-    int pair[2];
-    const pid_t parent = getpid();
-    const int room = 4 << 20;
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
-        log_error("custodian: no socket pair: %s", strerror(errno));
-        return false;
-    }
-    setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
-    c->pid = fork();
-    if (c->pid == 0) {
-        close(pair[0]);
-        become_child(c, pair[1], parent);
-        return true;
-    }
-    close(pair[1]);
-    if (c->pid < 0) {
-        log_error("custodian: cannot fork: %s", strerror(errno));
-        c->pid = 0;
-        close(pair[0]);
-        return false;
-    }
-    c->channel = pair[0];
-    c->ready = c->stop_notified = false;
-    c->killed_ms = 0;
-    c->heartbeat_seen_ms = clock_mono_ms();
-    return false;
-}
-
-static void describe_death(struct custodian *c, int status)
-{
-    if (WIFEXITED(status))
-        snprintf(c->death, sizeof c->death, "exit code %d", WEXITSTATUS(status));
-    else
-        snprintf(c->death, sizeof c->death, "signal %d (%s)%s", WTERMSIG(status),
-                 strsignal(WTERMSIG(status)), c->killed_ms ? " after its heartbeat stopped" : "");
-}
-
-/* A process before us has left WebSockets, which are still there for the next child: what the one
- * that has died has made of them is not. */
-static bool begins_anew(struct custodian *c)
-{
-    if (c->restart.box < 0 || !parcel_is_there(c->restart.box))
-        return false;
-    for (uint32_t i = 0; i < segment_used(c->segment); i++)
-        let_slot(c, i);
-    atomic_store(&c->segment->used, 0);
-    c->segment->blocks_used = 0;
-    c->segment->reading.slot = UINT32_MAX;
-    for (unsigned i = 0; i < CUSTODIAN_LINKS; i++)
-        let(&c->link[i]);
-    let(&c->servers);
-    return true;
-}
-
 /* -1: goes on; else the exit code. */
-static int reap(struct custodian *c, const char *runtime_dir)
+static int custodian_reap(struct custodian *c, const char *runtime_dir)
 {
     int status;
     if (!c->pid || waitpid(c->pid, &status, WNOHANG) != c->pid)
         return -1;
     take_notes(c, runtime_dir);
-    let(&c->channel);
-    const bool holds = c->was_ready || c->restart.box >= 0;
-    if (c->restart.done)
-        return 0;
-    if (WIFEXITED(status) && (c->ready || !holds || c->own_failures == FAILURES_MAX))
-        return WEXITSTATUS(status);
-    describe_death(c, status);
-    c->deaths++;
-    c->died_ms = clock_mono_ms();
-    log_warning("custodian: the process of the WebSockets[%d] died: %s", (int)c->pid, c->death);
-    c->pid = 0;
-    custodian_restart_died(c);
-    if (!holds || c->blind)
-        return 1;
-    if (c->replaced) /* what its predecessor has left is as it was */
-        custodian_let_next(c);
-    c->replaced = false;
-    c->failures += !c->ready;
-    c->own_failures += !c->ready && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-    c->give_up = c->own_failures >= FAILURES_MAX;
-    c->ready = false; /* and no other program finds a custodian without one */
-    if (!begins_anew(c))
-        let_gone(c);
-    return -1;
-}
-
-static uint64_t pause_ms(const struct custodian *c)
-{
-    return c->failures < 4 ? 0 : c->failures < 10 ? 10u << (c->failures - 4) : 500;
-}
-
-/* ---- does it hang? ---- */
-
-static uint64_t cpu_ms(pid_t pid)
-{
-    clockid_t id;
-    struct timespec t;
-    if (clock_getcpuclockid(pid, &id) != 0 || clock_gettime(id, &t) < 0)
-        return 0;
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
-/* One that runs now and then on a busy machine gets more time than one that does not run, or that
- * does nothing else. */
-static bool hangs(struct custodian *c, uint64_t now_ms)
-{
-    static uint64_t cpu_first_ms, cpu_last_ms, ran_ms;
-    const uint64_t shown = atomic_load(&c->segment->heartbeats), cpu = cpu_ms(c->pid);
-    if (cpu != cpu_last_ms)
-        ran_ms = now_ms;
-    cpu_last_ms = cpu;
-    if (c->blind || shown != c->heartbeat_shown) {
-        c->heartbeat_shown = shown;
-        c->heartbeat_seen_ms = ran_ms = now_ms;
-        cpu_first_ms = cpu;
-        return false;
-    }
-    /* a program that has just become ready was seen after this look began */
-    const uint64_t stale_ms = now_ms > c->heartbeat_seen_ms ? now_ms - c->heartbeat_seen_ms : 0;
-    if (stale_ms < STALE_MS)
-        return false;
-    /* one that is not ready yet may have much to take up */
-    return now_ms - ran_ms >= STILL_MS || (c->ready && cpu - cpu_first_ms >= STALE_MS) ||
-           stale_ms >= (uint64_t)STALE_MS * PATIENCE;
-}
-
-static void look(struct custodian *c, uint64_t now_ms)
-{
-    if (c->killed_ms) {
-        if (now_ms >= c->killed_ms + KILL_AFTER_MS)
-            kill(c->pid, SIGKILL);
-    } else if (hangs(c, now_ms)) {
-        log_error("custodian: the process of the WebSockets[%d] has shown no heartbeat for %llu "
-                  "ms: it is aborted, and another takes them up",
-                  (int)c->pid, (unsigned long long)(now_ms - c->heartbeat_seen_ms));
-        c->killed_ms = now_ms;
-        kill(c->pid, SIGABRT);
-        kill(c->pid, SIGCONT); /* a stopped process does not die of an abort */
-    }
+    return child_ended(c, status);
 }
 
 /* Shows that this process runs. */
-static void show(struct custodian *c, uint64_t now_ms)
+static void heartbeat_show(struct custodian *c, uint64_t now_ms)
 {
     static uint64_t shown_ms;
     if (!c->was_ready || now_ms - shown_ms < HEARTBEAT_EVERY_MS)
@@ -465,7 +146,7 @@ static void show(struct custodian *c, uint64_t now_ms)
 
 /* ---- the loop ---- */
 
-static void forward(struct custodian *c, int number)
+static void signal_forward(struct custodian *c, int number)
 {
     const bool stops = number == SIGTERM || number == SIGINT;
     c->draining |= stops;
@@ -486,9 +167,9 @@ static int take_signals(struct custodian *c, const char *runtime_dir)
         if (info.ssi_signo == SIGCHLD)
             died = true;
         else
-            forward(c, (int)info.ssi_signo);
+            signal_forward(c, (int)info.ssi_signo);
     }
-    const int code = died ? reap(c, runtime_dir) : -1;
+    const int code = died ? custodian_reap(c, runtime_dir) : -1;
     if (died && code < 0) {
         custodian_renew_look(c, runtime_dir);
         custodian_restart_look(c);
@@ -512,26 +193,26 @@ static int custodian_turn(struct custodian *c, const char *runtime_dir)
     if (code >= 0)
         return code;
     if (c->pid)
-        look(c, now_ms);
+        child_watch(c, now_ms);
     custodian_restart_due(c, now_ms);
-    show(c, now_ms);
+    heartbeat_show(c, now_ms);
     return -1;
 }
 
 static void custodian_end(struct custodian *c)
 {
     for (uint32_t i = 0; i < c->n_kept; i++)
-        let_slot(c, i);
+        held_free_slot(c, i);
     heartbeat_withdraw(c->heartbeat);
 }
 
 int custodian_run(struct custodian *c, const char *runtime_dir)
 {
-    int code = c->pid ? reap(c, runtime_dir) : -1;
+    int code = c->pid ? custodian_reap(c, runtime_dir) : -1;
     if (c->pid)
-        let_gone(c); /* while nobody looked */
+        held_free_gone(c); /* while nobody looked */
     while (code < 0) {
-        if (!c->pid && clock_mono_ms() >= c->died_ms + pause_ms(c) && fork_child(c))
+        if (!c->pid && clock_mono_ms() >= c->died_ms + child_pause_ms(c) && child_fork(c))
             return -1;
         code = custodian_turn(c, runtime_dir);
     }

@@ -3,6 +3,8 @@
  * survive: what the working process does so that its successor can go on where it was killed.
  *
  *   custodian.c  the other process
+ *   held.c       what it holds for its child
+ *   child.c      how it forks and watches that
  *   note.c       what the two say to each other
  *   segment.c    the shared memory, and what lies in it
  *   positions.c  how far the kernel is with the bytes of a connection
