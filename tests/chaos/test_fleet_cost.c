@@ -144,7 +144,7 @@ static void an_invalidation_returns_when_all_hosts_have_it(void **state)
 {
     static struct agent a;
     a = (struct agent){.fleet = *state,
-                       .n = chaos_count("COST_SAMPLES", 1000, 40),
+                       .n = chaos_count("COST_SAMPLES", 1000, 20),
                        .every_s = 0.05,
                        .roams = true};
     run_agent(&a);

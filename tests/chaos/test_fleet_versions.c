@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 
 #define HOSTS   3
-#define WRITERS 9
+#define WRITERS 24
 
 struct fleet {
     struct redis redis[2];
@@ -245,6 +245,8 @@ static void disturb_masters(struct fleet *f, unsigned n)
 {
     const unsigned turn = n / 5 % 4;
     const int now = followed(f, 1);
+    const unsigned part_ms =
+        chaos_count("CHAOS_PART_MS", 4000, 1500); /* leases run out, or not yet */
     switch (n % 5) {
     case 0:
         cable_cut(f->wire[turn & 1 ? 0 : 2][turn >> 1]);
@@ -254,12 +256,12 @@ static void disturb_masters(struct fleet *f, unsigned n)
         break;
     case 2:
         cable_cut(f->wire[turn & 1 ? 2 : 0][!(turn >> 1)]);
-        for_a_while(4000); /* leases run out meanwhile */
+        for_a_while(part_ms);
         break;
     case 3: /* as an election does that has found out late */
         redis_do(&f->redis[turn & 2 ? now : !now], "REPLICAOF 127.0.0.1 %u",
                  f->redis[turn & 2 ? !now : now].port);
-        for_a_while(4000);
+        for_a_while(part_ms);
         break;
     case 4:
         mend(f);
