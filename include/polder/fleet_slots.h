@@ -38,7 +38,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FLEET_SLOTS_LAYOUT     2
+#define FLEET_SLOTS_LAYOUT     3
 #define FLEET_SLOT_ROWS        (1u << 17) /* of each kind */
 #define FLEET_SLOT_PROBES      32u        /* a key is within so many rows, or has none */
 #define FLEET_SLOT_ASKS        1024u
@@ -68,11 +68,13 @@ struct fleet_slot {
     _Atomic uint64_t word;             /* held << 32 | in use (of WebSockets) */
     _Atomic uint32_t limit;            /* as a user knows it */
     _Atomic uint32_t need;             /* slots that are waited for; users add, control takes */
-    _Atomic uint32_t requested;        /* 1: a user waits; control: 0, it has heard of the store */
-    _Atomic uint32_t due;              /* 1: it is in a queue */
+    _Atomic uint32_t
+        requested;        /* the supervisor: 1, it waits; control: 0, it has heard of the store */
+    _Atomic uint32_t due; /* 1: it is in a queue */
     _Atomic uint64_t refused_until_ms; /* mono; control */
-    _Atomic uint64_t waiting[2];       /* workers that wait, bits by slot */
-    _Atomic uint32_t entered;          /* how often users have taken one; they add */
+    _Atomic uint64_t waiting[2];       /* workers that are to be woken, bits by slot */
+    _Atomic uint32_t answers; /* how often control has heard of the store, for those that wait */
+    _Atomic uint32_t entered; /* how often users have taken one; they add */
     /* control's own */
     uint64_t used_ms, grown_ms; /* mono; when it was seen in use, or asked for; was given some */
     uint32_t expected;          /* of `entered`, until what was waited for is used */

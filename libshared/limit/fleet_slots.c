@@ -98,10 +98,11 @@ static bool note(struct fleet_slots *p, unsigned queue, struct fleet_slot *s)
 
 bool fleet_slot_ask(struct fleet_slots *p, unsigned queue, struct fleet_slot *s)
 {
-    if (queue < PROC_WORKER_SLOTS)
-        atomic_fetch_or(&s->waiting[queue / 64], UINT64_C(1) << queue % 64);
     atomic_store(&s->requested, 1);
     atomic_fetch_add(&s->need, 1);
+    if (queue < PROC_WORKER_SLOTS)
+        atomic_fetch_or(&s->waiting[queue / 64], UINT64_C(1) << queue % 64);
+    /* Control looks once more behind this, and wakes whatever has its bit. */
     return note(p, queue, s);
 }
 

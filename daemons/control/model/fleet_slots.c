@@ -205,8 +205,14 @@ static bool is_over(const struct fleet_slot *s, uint64_t now_ms)
 static void wake(struct fleet_slot *s, uint64_t workers[2])
 {
     atomic_store(&s->requested, 0);
+    atomic_fetch_add(&s->answers, 1);
     for (unsigned i = 0; i < 2; i++)
         workers[i] |= atomic_exchange(&s->waiting[i], 0);
+}
+
+static bool is_waited_for(const struct fleet_slot *s)
+{
+    return atomic_load(&s->waiting[0]) || atomic_load(&s->waiting[1]);
 }
 
 static bool is_in_call(const struct fleet_holder *h, uint32_t row)
@@ -239,7 +245,7 @@ static void look_at(struct fleet_holder *h, uint32_t row, uint64_t now_ms)
         t.want = wanted(h, s, need - vacant, now_ms);
     if (t.want || have != s->reported)
         h->row[h->n++] = t;
-    else if (need)
+    else if (need || (comes && is_waited_for(s)))
         wake(s, h->woken);
 }
 
@@ -308,7 +314,8 @@ static bool put(struct fleet_holder *h, const struct row_terms *t, const redisRe
     s->reported = t->have + (uint32_t)granted;
     if (granted) {
         grant(h, t, (uint32_t)granted, now_ms);
-    } else if (t->want) {
+    } else if (t->want && fleet_slot_in_use(&h->caller, h->page, t->row) >= t->have) {
+        /* else those that wait find a place that was left meanwhile */
         atomic_store(&s->refused_until_ms, now_ms + FLEET_SLOTS_REFUSED_MS);
         atomic_fetch_add(&h->page->refused, 1);
     }

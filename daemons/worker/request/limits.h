@@ -49,7 +49,8 @@ struct limit_bill {
     bool waits;       /* it is not charged: it has to wait for the store of the fleet, ... */
     uint64_t awaited; /* ... for this key */
     uint32_t awaited_cost;
-    bool awaits_slot; /* awaited is the id of a fleet_slot_key */
+    bool awaits_slot;         /* awaited is the id of a fleet_slot_key, ... */
+    uint32_t awaited_answers; /* ... whose row had so many */
     struct limit_answer answer;
 };
 

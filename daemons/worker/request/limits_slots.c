@@ -50,7 +50,7 @@ static bool enter_alone(struct worker *w, struct fleet_slot *s, uint64_t id,
 }
 
 static enum limits_slots decide(struct worker *w, struct fleet_slot *s, uint64_t id,
-                                const struct config_limit *l, uint32_t max, bool last)
+                                const struct config_limit *l, uint32_t max, struct limit_bill *bill)
 {
     struct fleet_slots *p = slots_of(w);
     const uint64_t now_ms = clock_mono_ms(); /* what has ended must not be used */
@@ -59,7 +59,8 @@ static enum limits_slots decide(struct worker *w, struct fleet_slot *s, uint64_t
         return LIMITS_SLOTS_ENTERED;
     if (s && comes && (fleet_slot_is_refused(s, now_ms) || fleet_slot_held(s) >= max))
         return LIMITS_SLOTS_REFUSES;
-    if (s && comes && !last) {
+    if (s && comes && !bill->last) {
+        bill->awaited_answers = atomic_load(&s->answers);
         if (fleet_slot_ask(p, w->number, s))
             shared_wake_control(w->shared);
         return LIMITS_SLOTS_WAITS;
@@ -83,7 +84,7 @@ enum limits_slots limits_slots_enter(struct worker *w, const struct request *r,
     struct fleet_slot *s =
         fleet_slot_claim(&w->limit_caller, slots_of(w), &key, l->id, value->concurrent);
     const uint64_t id = fleet_slot_id(&key);
-    const enum limits_slots result = decide(w, s, id, l, value->concurrent, bill->last);
+    const enum limits_slots result = decide(w, s, id, l, value->concurrent, bill);
     if (result == LIMITS_SLOTS_WAITS) {
         bill->awaited = id;
         bill->awaits_slot = true;
@@ -95,11 +96,11 @@ enum limits_slots limits_slots_enter(struct worker *w, const struct request *r,
     return result;
 }
 
-bool limits_slots_is_due(const struct worker *w, uint64_t id, uint64_t now_ms)
+bool limits_slots_is_due(const struct worker *w, uint64_t id, uint32_t answers, uint64_t now_ms)
 {
     const struct fleet_slot_key key = {{id, 0}};
     const struct fleet_slot *s = fleet_slot_find(slots_of(w), FLEET_SLOT_REQUEST, &key);
-    return !s || !fleet_slots_come(slots_of(w), now_ms) || !atomic_load(&s->requested);
+    return !s || !fleet_slots_come(slots_of(w), now_ms) || atomic_load(&s->answers) != answers;
 }
 
 /* ---- the end of what is held ---- */

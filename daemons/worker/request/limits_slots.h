@@ -18,8 +18,8 @@ enum limits_slots limits_slots_enter(struct worker *w, const struct request *r,
                                      const struct config_limit *l,
                                      const struct runtime_limit *value, bool known,
                                      struct limit_bill *bill);
-/* The store has answered, or will not. */
-bool limits_slots_is_due(const struct worker *w, uint64_t id, uint64_t now_ms);
+/* The store has answered since its row had so many answers, or will not. */
+bool limits_slots_is_due(const struct worker *w, uint64_t id, uint32_t answers, uint64_t now_ms);
 /* Each second: what this host held has ended, and with it the requests that have it. */
 void limits_slots_follow(struct worker *w);
 #endif

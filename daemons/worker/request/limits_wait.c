@@ -21,7 +21,8 @@ struct limit_waiter {
     struct client *client;
     uint64_t key; /* that it waits for */
     uint32_t cost;
-    bool for_slot; /* key is a slot's */
+    bool for_slot; /* key is a slot's, whose row had so many answers */
+    uint32_t answers;
     uint64_t until_ms;
     size_t len;
     char head[];
@@ -58,6 +59,7 @@ bool limits_wait(struct client *c, const struct h1_head *head, const struct limi
                                .key = bill->awaited,
                                .cost = bill->awaited_cost,
                                .for_slot = bill->awaits_slot,
+                               .answers = bill->awaited_answers,
                                .until_ms = charge_by_ms ? charge_by_ms
                                                         : clock_mono_ms() +
                                                               w->config->fleet.limit_timeout_ms,
@@ -110,7 +112,7 @@ static bool is_due(const struct worker *w, const struct limit_waiter *p, uint64_
     if (now_ms >= p->until_ms)
         return true;
     if (p->for_slot)
-        return limits_slots_is_due(w, p->key, now_ms);
+        return limits_slots_is_due(w, p->key, p->answers, now_ms);
     return !fleet_grants_come(grants_of(w), now_ms) ||
            fleet_grant_is_known(grants_of(w), p->key, p->cost, now_ms);
 }
