@@ -10,6 +10,7 @@
 #include "daemons/master/master.h"
 #include "daemons/master/upgrade.h"
 #include "polder/clock.h"
+#include "polder/fleet.h"
 #include "polder/inval.h"
 #include "polder/log.h"
 #include <errno.h>
@@ -105,11 +106,14 @@ static uint32_t workers_left(const struct master *m)
 }
 
 /* There are no more invalidations. The page must be on disk before the keeper calls its store
- * clean. */
+ * clean, and before it is said up to where those of other hosts are in it. */
 static void inval_sync(struct master *m)
 {
+    int rc;
     if (msync(m->shared.inval, inval_page_size(), MS_SYNC) < 0)
         log_error("service: cannot sync inval.page: %s", strerror(errno));
+    else if ((rc = fleet_page_close(m->shared.fleet)) < 0)
+        log_error("service: cannot sync fleet.page: %s", strerror(-rc));
 }
 
 /* Our own children, and what control waits for: the supervisor, where a route has WebSockets. */

@@ -41,6 +41,7 @@ struct fleet_page {
     _Alignas(64) _Atomic uint64_t until_ms; /* mono; 0: there is no lease */
     /* of this host (fleet_grants.h), as the store said last, and 1 more; 0: never */
     _Atomic uint32_t limits_share;
+    _Atomic uint32_t closed; /* 1: no process uses it, and inval.page is on disk as it was then */
     _Alignas(64) _Atomic uint64_t applied; /* number of the last entry that is marked here */
     _Atomic uint64_t epoch;                /* 0: none yet */
     _Atomic uint64_t remembered; /* entries up to this one are older than all that is stored here */
@@ -76,9 +77,11 @@ static inline uint64_t fleet_share_word(const struct fetch_permit *permit,
 }
 
 uint64_t fleet_page_layout(void);
-/* Master, before any other process uses it. reused: it is of an earlier run; what it says of
+/* Master, before any other process uses it. reused: it is of an earlier run; what was not closed before
  * another boot, or was copied from another file, is forgotten. file: names the file it is in. */
 void fleet_page_open(struct fleet_page *page, bool reused, uint64_t file);
+/* Master, when no other process uses it any more, and inval.page is on disk. 0, or a negative errno. */
+int fleet_page_close(struct fleet_page *page);
 
 static inline bool fleet_is_connected(const struct fleet_page *page, uint64_t now_ms)
 {

@@ -2,8 +2,10 @@
 /* Who hears of what another host of a fleet has invalidated: held polls, WebSockets, who invalidates.
  * And what is young enough for a host that hears of nothing. */
 #include "fleet_rig.h"
+#include "polder/fleet.h"
 #include "ws_client.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,6 +129,44 @@ static void nobody_waits_for_what_is_local(void **state)
     wait_until(see(1, "/local", NULL) == atomic_load(&version), 5000); /* they hear of it */
 }
 
+/* Between two boots of a machine; the other files are of the same one. */
+static void change_boot(struct house *h)
+{
+    char path[200];
+    uint8_t first = 0;
+    const off_t at = offsetof(struct fleet_page, header.boot_id);
+    snprintf(path, sizeof path, "%s/state/fleet.page", h->dir);
+    const int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(pread(fd, &first, 1, at), 1);
+    first ^= 1;
+    assert_int_equal(pwrite(fd, &first, 1, at), 1);
+    close(fd);
+}
+
+static void a_machine_that_boots_again_has_forgotten_nothing(void **state)
+{
+    (void)state;
+    const char *out;
+    for (int i = 0; i < FLEET_HOSTS; i++) {
+        see(i, "/other", NULL);
+        see(i, "/kept", NULL);
+        wait_until(fleet_answers(&fleet.host[i], "/kept", "", 200, "hit"), 5000);
+    }
+    assert_int_equal(house_stop(&fleet.host[2]), 0);
+    change_boot(&fleet.host[2]);
+    atomic_fetch_add(&version, 1);
+    assert_int_equal(ctl(&fleet.host[0], &out, "cache invalidate /other"), 0);
+    const unsigned accepted = fleet_number(&fleet.host[0], "accepted");
+    house_run(&fleet.host[2]);
+    wait_until(fleet_says(&fleet.host[2], "state     member"), 8000);
+    assert_int_equal(fleet_number(&fleet.host[2], "gaps"), 0);
+    assert_int_equal(fleet_number(&fleet.host[2], "sent"), 0); /* it has nothing to tell */
+    assert_int_equal(fleet_number(&fleet.host[0], "accepted"), accepted);
+    assert_int_equal(see(2, "/other", NULL), atomic_load(&version));
+    for (int i = 0; i < FLEET_HOSTS; i++)
+        assert_true(fleet_answers(&fleet.host[i], "/kept", "", 200, "hit"));
+}
+
 static void a_host_that_is_gone_is_named(void **state)
 {
     (void)state;
@@ -180,6 +220,7 @@ int main(void)
         cmocka_unit_test(held_polls_hear_of_it),
         cmocka_unit_test(websockets_hear_of_it),
         cmocka_unit_test(nobody_waits_for_what_is_local),
+        cmocka_unit_test(a_machine_that_boots_again_has_forgotten_nothing),
         cmocka_unit_test(a_host_that_is_gone_is_named),
         cmocka_unit_test(without_a_store_a_minute_is_the_most),
     };

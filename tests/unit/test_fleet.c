@@ -7,6 +7,7 @@
 #include "polder/ring.h"
 #include "polder/shared.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -230,6 +231,31 @@ static void a_copy_of_the_page_is_another_host(void **state)
     assert_int_not_equal(atomic_load(&page->instance), copy);
 }
 
+static void only_what_was_closed_is_believed_after_another_boot(void **state)
+{
+    struct fleet_page *page = shared.fleet;
+    (void)state;
+    for (int closed = 1; closed >= 0; closed--) {
+        const uint64_t instance = atomic_load(&page->instance);
+        assert_int_equal(shm_boot_id(page->header.boot_id), 0);
+        atomic_store(&page->epoch, 7);
+        atomic_store(&page->applied, 8);
+        atomic_store(&page->unsent, 0);
+        if (closed) /* it lies in no file */
+            assert_int_equal(fleet_page_close(page), -EINVAL);
+        page->header.boot_id[0] ^= 1;
+        fleet_page_open(page, true, 1);
+        assert_int_not_equal(atomic_load(&page->instance), instance);
+        assert_int_equal(atomic_load(&page->epoch), closed ? 7 : 0);
+        assert_int_equal(atomic_load(&page->applied), closed ? 8 : 0);
+        assert_int_equal(atomic_load(&page->unsent), !closed);
+    } /* the first time it was opened, and not closed again */
+    atomic_store(&page->epoch, 7);
+    assert_int_equal(fleet_page_close(page), -EINVAL);
+    fleet_page_open(page, true, 2); /* a copy */
+    assert_int_equal(atomic_load(&page->epoch), 0);
+}
+
 /* Other hosts may have left that store before. */
 static void what_an_abandoned_store_has_logged_is_told_again(void **state)
 {
@@ -251,6 +277,7 @@ int main(void)
         STORY(everything_is_told_again_after_the_link_broke_under_it),
         STORY(what_an_abandoned_store_has_logged_is_told_again),
         STORY(a_copy_of_the_page_is_another_host),
+        STORY(only_what_was_closed_is_believed_after_another_boot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -336,6 +336,7 @@ void fleet_free(struct fleet *f)
     ev_timer_stop(f->loop, &f->timer);
     atomic_store(&f->base.page->until_ms, 0);
     f->state = CUT_OFF;
+    fleet_take_notes(f); /* they end with the processes; then `unsent` says that there were some */
     fleet_pending_lose(&f->pending);
     fleet_waiters_end(&f->waiters);
     fleet_store_free(f->base.store);
