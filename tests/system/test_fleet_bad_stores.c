@@ -136,7 +136,7 @@ static void nor_what_strangers_do_to_it(void **state)
         {"SET polder:{polder}:log x", "WRONGTYPE", "DEL polder:{polder}:log"},
         {"SET polder:{polder}:hosts x", "WRONGTYPE", "DEL polder:{polder}:hosts"},
         {"SET polder:{polder}:epoch x", "hold something else", "DEL polder:{polder}:epoch"},
-        {"SET polder:{polder}:count -5", "hold something else", "DEL polder:{polder}:count"},
+        {"SET polder:{polder}:count x", "hold something else", "DEL polder:{polder}:count"},
         {"XADD polder:{polder}:log 18446744073709551615-0 e x", "strange   1", NULL},
     };
     struct redis redis = {0};
