@@ -91,14 +91,14 @@ struct control {
         bool supervisor_there, supervisor_requested, supervisor_failed;
     } reopen;
     struct fleet_member *fleet; /* NULL: this host is in none */
-    struct events *events; /* NULL: no memory for it */
+    struct events *events;      /* NULL: no memory for it */
     struct history *history;
     struct alerts *alerts;
     struct growth limiter[3];
     struct cost_past cost_past; /* the last hour */
     struct savings_day savings_day;
-    bool cost_requested; /* for a sample of it, and not answered yet */
-    struct checks *checks; /* NULL: no memory for it */
+    bool cost_requested;       /* for a sample of it, and not answered yet */
+    struct checks *checks;     /* NULL: no memory for it */
     struct outliers *outliers; /* the same */
     struct route_use *route_use;
     struct windows *windows; /* the last five minutes, hour and day */

@@ -7,11 +7,10 @@
 
 void fleet_link_tell(struct worker *w, enum fleet_kind kind, struct str a, struct str b)
 {
-    const struct ring_record head = {
-        .type = RING_SWEEP,
-        .flags = (uint16_t)kind,
-        .incarnation = w->process->incarnation,
-        .stream = inval_seq(w->shared->inval)};
+    const struct ring_record head = {.type = RING_SWEEP,
+                                     .flags = (uint16_t)kind,
+                                     .incarnation = w->process->incarnation,
+                                     .stream = inval_seq(w->shared->inval)};
     const struct iovec iov[2] = {{(void *)(uintptr_t)a.at, a.len},
                                  {(void *)(uintptr_t)b.at, b.len}};
     if (!w->config->fleet.n_store)

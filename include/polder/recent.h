@@ -57,7 +57,8 @@ struct recent_event {
     char subject[112];
     char detail[168];
 };
-#define RECENT_NOUNS "admin alerts cache conditions config fleet limits processes requests upstreams ws"
+#define RECENT_NOUNS                                                                               \
+    "admin alerts cache conditions config fleet limits processes requests upstreams ws"
 
 struct recent_page;
 size_t recent_page_size(void);

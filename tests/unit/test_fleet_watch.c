@@ -85,7 +85,8 @@ static void a_host_that_applies_late_is_named_until_it_has_caught_up(void **stat
     assert_int_equal(raised(), 0);
     look_after(200);
     assert_true(holds(COND_FLEET_LAG, "birch"));
-    assert_string_equal(reason_of(COND_FLEET_LAG), "10 entries are not applied, the oldest for 3 s");
+    assert_string_equal(reason_of(COND_FLEET_LAG),
+                        "10 entries are not applied, the oldest for 3 s");
     view.at[1].applied = 17; /* what it lacks now has been known for a shorter time */
     look_after(50);
     assert_int_equal(fleet_watch_late_ms(&watch, 17, now_ms), 250);

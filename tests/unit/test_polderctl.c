@@ -190,13 +190,14 @@ static void a_list_of_maps_is_a_table(void **state)
         rpc_out_end(&o);
     }
     rpc_out_end(&o);
-    assert_string_equal(shown(RPC_METHOD_UPSTREAM_LIST, &o, false),
-                        "UPSTREAM  SERVER     STATE  SINCE         WEIGHT  REQUESTS  "
-                        "CONNECTS  ERRORS  LAST ERROR        MEAN\n"
-                        "api       long-name  down     2 s  0 (file: 100)  -         -         -       "
-                        "response timeout  -\n"
-                        "api       b          up       2 s            100  -         -         -       "
-                        "-                 -\n");
+    assert_string_equal(
+        shown(RPC_METHOD_UPSTREAM_LIST, &o, false),
+        "UPSTREAM  SERVER     STATE  SINCE         WEIGHT  REQUESTS  "
+        "CONNECTS  ERRORS  LAST ERROR        MEAN\n"
+        "api       long-name  down     2 s  0 (file: 100)  -         -         -       "
+        "response timeout  -\n"
+        "api       b          up       2 s            100  -         -         -       "
+        "-                 -\n");
 }
 
 static void each_table_of_an_answer_has_a_name_and_columns_of_its_own(void **state)

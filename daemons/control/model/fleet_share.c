@@ -21,7 +21,7 @@
 
 #define RENEW_MS      500
 #define NO_ROOM_MS    1000 /* so long other hosts do not wait for each other */
-#define LOOK_MS       250 /* where the stream is silent */
+#define LOOK_MS       250  /* where the stream is silent */
 #define TICK_MS       50
 #define VARIANTS_TEXT "64" /* of one URL, the most */
 #define QUESTIONS_MAX FETCH_LOCK_SLOTS

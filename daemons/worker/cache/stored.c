@@ -27,7 +27,6 @@
 #include <string.h>
 #include <strings.h>
 
-
 static void damaged(struct worker *w, const struct cache_key *key)
 {
     stats_add(w->stats, STATS_CACHE_BAD_RECORDS, 1);
@@ -38,7 +37,7 @@ static void damaged(struct worker *w, const struct cache_key *key)
 static bool put_selecting(const struct request *r, struct str name, struct h1_out *o)
 {
     return identity_edits_cookies(r) && field_is(name, "cookie") ? identity_put_selecting(r, o)
-                                                        : h1_selecting(r->head, name, o);
+                                                                 : h1_selecting(r->head, name, o);
 }
 
 size_t stored_vary_text(const struct request *r, const char *names, size_t names_len, char *out,

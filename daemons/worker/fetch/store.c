@@ -50,7 +50,7 @@ struct store_stream {
     char *body;    /* inline body, or the chunk being filled */
     size_t body_len, room;
     uint64_t total, max_body, stream;
-    uint64_t pushed; /* of the body, in chunks */
+    uint64_t pushed;       /* of the body, in chunks */
     bool max_body_is_ours; /* the store's, and not the configuration's */
     bool shareable;        /* with other hosts */
     struct part *part;     /* NULL: the body is a whole one */
@@ -194,10 +194,9 @@ void cache_store_set_times(struct cache_record *rec, const struct fetch *ex,
     rec->swr_until_ms = fresh.swr_until_ms;
     rec->sie_until_ms = fresh.sie_until_ms;
     rec->age_s = fresh.age_s;
-    rec->flags =
-        (rec->flags & ~(uint32_t)(CACHE_MUST_REVALIDATE | CACHE_NO_CACHE | CACHE_AUTH_OK |
-                                  CACHE_FOR_OTHERS | CACHE_SOFTENED | CACHE_FROM_FLEET)) |
-        fresh.flags;
+    rec->flags = (rec->flags & ~(uint32_t)(CACHE_MUST_REVALIDATE | CACHE_NO_CACHE | CACHE_AUTH_OK |
+                                           CACHE_FOR_OTHERS | CACHE_SOFTENED | CACHE_FROM_FLEET)) |
+                 fresh.flags;
     rec->fetch_ns = ex->fetch_ns;
     rec->last_modified_ms = resp->has_last_modified && resp->last_modified > 0
                                 ? (uint64_t)resp->last_modified * 1000

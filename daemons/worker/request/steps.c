@@ -137,8 +137,8 @@ size_t request_read(struct client *c, const char *at, size_t len)
 void request_again(struct client *c, const struct request_again *again)
 {
     struct limit_bill bill = {.paid = !again->charge_by_ms,
-                              .last = again->charge_by_ms &&
-                                      clock_mono_ms() >= again->charge_by_ms};
+                              .last =
+                                  again->charge_by_ms && clock_mono_ms() >= again->charge_by_ms};
     struct passage p = {.worker = c->worker,
                         .client = c,
                         .bytes = again->bytes,
