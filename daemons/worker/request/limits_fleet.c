@@ -152,6 +152,8 @@ enum limits_fleet limits_fleet_take(struct worker *w, const struct request *r,
         if (!take_one(w, r, ch->limit[i], charge, known, bill->last, now_ms, fb, i)) {
             bill->awaited = grant_key(charge);
             bill->awaited_cost = charge->cost;
+            bill->awaits_slot = false;
+            bill->awaited_answers = 0;
             limits_fleet_return(w, ch, fb);
             return LIMITS_FLEET_WAITS;
         }
