@@ -275,15 +275,33 @@ void house_kill(struct house *h)
         wait_until(!child[i] || (kill(child[i], 0) != 0 && errno == ESRCH), 5000);
 }
 
+/* What a sanitizer has said: a process that it ends is replaced, and a story may not notice. Not of
+ * fetches that are under way when a worker leaves, nor of memory that a story cuts short. */
+static bool has_finding(const char *log, char *line, int size)
+{
+    FILE *f = fopen(log, "r");
+    bool found = false;
+    while (f && !found && fgets(line, size, f))
+        found = strstr(line, "runtime error:") ||
+                (strstr(line, "ERROR: AddressSanitizer") && !strstr(line, ": BUS on"));
+    if (f)
+        fclose(f);
+    return found;
+}
+
 void house_remove(struct house *h)
 {
+    char line[512];
     if (h->pid) {
         kill(h->pid, SIGINT);
         reap(h, 20000);
     }
     end_supervisor(h->dir);
+    const bool found = harness_sanitized() && h->dir[0] && has_finding(h->log, line, sizeof line);
     if (h->dir[0] && !getenv("POLDER_TEST_KEEP"))
         nftw(h->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    if (found)
+        fail_msg("%s", line);
 }
 
 #define CHILDREN_MAX 256

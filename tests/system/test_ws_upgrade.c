@@ -46,7 +46,8 @@ static void upgrade_to(struct house *h, pid_t supervisor, const char *version)
     upgrade_by(h, supervisor, SIGUSR2);
     snprintf(text, sizeof text, "polder-supervisor %s goes on in place of",
              version ? version : release_real_version(&release));
-    assert_true(house_logged(h, text));
+    wait_until(house_logged(h, text),
+               20000); /* one that was tried before may have ended meanwhile */
 }
 
 static char next[64];
