@@ -15,6 +15,7 @@
 #include "daemons/net/unix_socket.h"
 #include "daemons/supervisor/program.h"
 #include "daemons/supervisor/survive/custodian.h"
+#include "daemons/supervisor/survive/proof.h"
 #include "daemons/supervisor/upgrade.h"
 #include "polder/clock.h"
 #include "polder/log.h"
@@ -306,22 +307,6 @@ void custodian_renew(struct custodian *c, const char *runtime_dir)
     stays(c, why);
 }
 
-/* What it has said, to the end of the line. */
-static void read_said(struct custodian *c, char said[SAID_MAX])
-{
-    const ssize_t n = read(c->renewal.pipe, said, SAID_MAX - 1);
-    said[n > 0 ? n : 0] = 0;
-    said[strcspn(said, "\n")] = 0;
-    close(c->renewal.pipe);
-    c->renewal.pipe = -1;
-}
-
-static bool proven(int status, const char *said)
-{
-    return WIFEXITED(status) && !WEXITSTATUS(status) &&
-           !strncmp(said, UPGRADE_OK, strlen(UPGRADE_OK));
-}
-
 static void describe(int status, const char *said, char why[SAID_MAX])
 {
     if (WIFSIGNALED(status))
@@ -339,12 +324,12 @@ void custodian_renew_look(struct custodian *c, const char *runtime_dir)
     if (c->renewal.pid <= 0 || waitpid(c->renewal.pid, &status, WNOHANG) != c->renewal.pid)
         return;
     c->renewal.pid = 0;
-    read_said(c, said);
+    proof_said(&c->renewal.pipe, said, sizeof said);
     if (c->replaced || c->draining) /* another one comes, which asks again when it is ready */
         return;
     if (c->renewal.again) {
         custodian_renew(c, runtime_dir);
-    } else if (!proven(status, said)) {
+    } else if (!proof_holds(status, said)) {
         describe(status, said, why);
         stays(c, why);
     } else if (!c->ready || c->killed_ms) {

@@ -20,6 +20,7 @@
 #include "daemons/supervisor/program.h"
 #include "daemons/supervisor/survive/custodian.h"
 #include "daemons/supervisor/survive/manager.h"
+#include "daemons/supervisor/survive/proof.h"
 #include "daemons/supervisor/upgrade.h"
 #include "polder/clock.h"
 #include "polder/log.h"
@@ -177,18 +178,9 @@ void custodian_handed_over(struct custodian *c, uint32_t failed, const char *why
     c->restart.done = true;
 }
 
-static void read_said(struct custodian *c, char said[SAID_MAX])
-{
-    const ssize_t n = read(c->restart.pipe, said, SAID_MAX - 1);
-    said[n > 0 ? n : 0] = 0;
-    said[strcspn(said, "\n")] = 0;
-    close(c->restart.pipe);
-    c->restart.pipe = -1;
-}
-
 static bool proven(int status, const char *said, char why[SAID_MAX])
 {
-    if (WIFEXITED(status) && !WEXITSTATUS(status) && !strncmp(said, UPGRADE_OK, strlen(UPGRADE_OK)))
+    if (proof_holds(status, said))
         return true;
     if (WIFSIGNALED(status))
         snprintf(why, SAID_MAX, "%.200s died of signal %d (%s)", program_path(), WTERMSIG(status),
@@ -206,7 +198,7 @@ void custodian_restart_look(struct custodian *c)
     if (c->restart.pid <= 0 || waitpid(c->restart.pid, &status, WNOHANG) != c->restart.pid)
         return;
     c->restart.pid = 0;
-    read_said(c, said);
+    proof_said(&c->restart.pipe, said, sizeof said);
     if (c->restart.state != RESTART_PROVING)
         return;
     if (!proven(status, said, why))
