@@ -182,7 +182,7 @@ unit: $(unit_bins) ## the unit tests
 
 # Not the chaos programs under a sanitizer: they fork beside a thread that may hold its allocator's lock.
 # Nor those that are about other programs, or about scale: their paths are those of other stories.
-once := test_browser test_conformance test_demo test_monitoring test_loadtest test_ws_clients test_ws_steady test_ws_scale test_hardening
+once := test_fleet_valkey test_browser test_conformance test_demo test_monitoring test_loadtest test_ws_clients test_ws_steady test_ws_scale test_hardening
 system: bins $(other) $(dying) $(system_bins) $(chaos_bins) $(ws_bins) ## the tests that start the real daemon
 	@POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) tests/run-all \
 	  $(call longest_first,$(if $(SANITIZE),$(filter-out $(addprefix $(BUILD)/system/,$(once)),$(system_bins)),$(system_bins) $(chaos_bins)))
@@ -308,6 +308,7 @@ deps-run:
 deps-test:
 	@tests/deps $(DEBS_BUILD) $(DEBS_RUN) $(DEBS_TEST)
 	@tests/deps --unpack $(TOOLS) prometheus
+	@tests/deps --try $(TOOLS) valkey-check-rdb valkey-tools
 	@tests/clients/prepare
 deps-fuzz:
 	@tests/deps $(DEBS_BUILD) clang libclang-rt-14-dev libwslay-dev

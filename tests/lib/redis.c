@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* redis: see redis.h. Debian has the server's program in redis-tools, under another name. */
+/*
+ * redis: see redis.h. Debian has the servers' programs in redis-tools and valkey-tools, under another name:
+ * what they are depends on how they are called.
+ */
 #include "redis.h"
 #include "patience.h"
 
@@ -13,7 +16,29 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PROGRAM "/usr/bin/redis-check-rdb"
+/* In the directories of PATH, then where the Makefile unpacks what is not to be installed. */
+static bool find_program(const char *name, char out[256])
+{
+    const char *path = getenv("PATH");
+    char all[4096];
+    snprintf(all, sizeof all, "%s:build/tools/usr/bin:/usr/bin", path ? path : "");
+    for (char *rest = all, *dir; (dir = strsep(&rest, ":"));) {
+        snprintf(out, 256, "%s/%s", dir, name);
+        if (!access(out, X_OK))
+            return true;
+    }
+    return false;
+}
+
+bool redis_program(const char **path, const char **name)
+{
+    static char found[256];
+    const char *store = getenv("POLDER_STORE");
+    const bool valkey = store && !strcmp(store, "valkey");
+    *path = found;
+    *name = valkey ? "valkey-server" : "redis-server";
+    return find_program(valkey ? "valkey-check-rdb" : "redis-check-rdb", found);
+}
 
 static bool answers(struct redis *r)
 {
@@ -27,11 +52,44 @@ static bool answers(struct redis *r)
     return good;
 }
 
-void redis_run(struct redis *r)
+/* What both kinds have, then those of a server. */
+static void write_conf(const struct redis *r, const char *path)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "port %u\nbind %s\nprotected-mode %s\nunixsocket %s\ndir %s\n", r->port,
+            r->open ? "0.0.0.0" : "127.0.0.1", r->open ? "no" : "yes", r->sock, r->dir);
+    if (!r->sentinel)
+        fprintf(f, "save \"\"\nappendonly no\nrepl-diskless-sync-delay 0\n");
+    if (r->master)
+        fprintf(f, "replicaof %s %u\n", r->master_host ? r->master_host : "127.0.0.1", r->master);
+    fprintf(f, "%s\n", r->conf);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void exec_with_conf(const struct redis *r, const char *program, const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/conf", r->dir);
+    execl(program, name, path, r->sentinel ? "--sentinel" : (char *)NULL, (char *)NULL);
+}
+
+static void exec_with_words(const struct redis *r, const char *program, const char *name)
 {
     char port[16], master[32];
     snprintf(port, sizeof port, "%u", r->port);
     snprintf(master, sizeof master, "127.0.0.1 %u", r->master);
+    execl(program, name, "--port", port, "--bind", r->open ? "0.0.0.0" : "127.0.0.1",
+          "--protected-mode", r->open ? "no" : "yes", "--unixsocket", r->sock, "--dir", r->dir,
+          "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0",
+          r->master ? "--replicaof" : NULL, master, NULL);
+}
+
+void redis_run(struct redis *r)
+{
+    const char *program, *name;
+    if (!redis_program(&program, &name))
+        fail_msg("there is no %s: run `make deps-test`", name);
     r->pid = fork();
     assert_true(r->pid >= 0);
     if (!r->pid) {
@@ -39,10 +97,10 @@ void redis_run(struct redis *r)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(null, 1);
         dup2(null, 2);
-        execl(PROGRAM, "redis-server", "--port", port, "--bind", r->open ? "0.0.0.0" : "127.0.0.1",
-              "--protected-mode", r->open ? "no" : "yes", "--unixsocket", r->sock, "--dir", r->dir,
-              "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0",
-              r->master ? "--replicaof" : NULL, master, NULL);
+        if (r->conf)
+            exec_with_conf(r, program, name);
+        else
+            exec_with_words(r, program, name);
         _exit(127);
     }
     wait_until(answers(r), 10000);
@@ -53,6 +111,11 @@ void redis_start(struct redis *r)
     strcpy(r->dir, "/tmp/polder-redis.XXXXXX");
     assert_non_null(mkdtemp(r->dir));
     snprintf(r->sock, sizeof r->sock, "%s/sock", r->dir);
+    if (r->conf) {
+        char path[128];
+        snprintf(path, sizeof path, "%s/conf", r->dir);
+        write_conf(r, path);
+    }
     redis_run(r);
 }
 

@@ -2,6 +2,7 @@
 /* The example of a fleet with TLS, admin/examples/fleet-*.conf, as it stands but for ports, paths and
  * passwords: real Redis servers, real stunnel, three hosts. */
 #include "harness.h"
+#include "redis.h"
 
 #include <ctype.h>
 #include <signal.h>
@@ -15,8 +16,6 @@
 #define HOSTS    3
 #define STORES   2
 #define PASSWORD "the password of the test"
-#define REDIS                                                                                      \
-    "/usr/bin/redis-check-rdb" /* of redis-tools; what it is depends on how it is called */
 
 static struct backend *backend;
 
@@ -138,6 +137,7 @@ static void end(pid_t *pid)
 static void start_store(struct fleet *f, int i, const char *certificate)
 {
     char name[16];
+    const char *program, *called;
     char *text = read_example("fleet-redis.conf");
     snprintf(name, sizeof name, "redis-%d", i);
     text =
@@ -153,7 +153,9 @@ static void start_store(struct fleet *f, int i, const char *certificate)
         text = put(text, "# masterauth", "masterauth");
     }
     write_file(f, name, text);
-    f->store[i] = begin(f, REDIS, "redis-server", name);
+    if (!redis_program(&program, &called))
+        fail_msg("there is no %s: run `make deps-test`", called);
+    f->store[i] = begin(f, program, called, name);
 }
 
 static void start_stunnel(struct fleet *f)
