@@ -10,11 +10,10 @@
  * the others is lost.
  */
 #include "harness.h"
+#include "nets.h"
 #include "redis.h"
 #include "tests/chaos/chaos.h"
 
-#include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,12 +25,10 @@
 #define KNOWN_MS (LEASE_MS + 1000)
 
 static _Atomic unsigned version = 1;
-static int hub = -1; /* the namespace of the store and of this program */
-static struct redis redis;
+static struct redis redis; /* in the router */
 static struct host {
     struct house house;
     struct backend *backend;
-    int net;
     const char *name;
 } host[HOSTS] = {{.name = "amber"}, {.name = "birch"}, {.name = "cedar"}};
 
@@ -42,82 +39,19 @@ static bool answers(struct asked *ask)
     return reply_ok(ask, "Cache-Control: max-age=300\r\n", body);
 }
 
-/* ---- namespaces ---- */
-
-static void enter(int net)
-{
-    assert_int_equal(setns(net, CLONE_NEWNET), 0);
-}
-
-static int this_net(void)
-{
-    return open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-}
-
-static bool run(const char *format, ...)
-{
-    char command[400];
-    va_list ap;
-    va_start(ap, format);
-    vsnprintf(command, sizeof command, format, ap);
-    va_end(ap);
-    return system(command) == 0;
-}
-
-/* A namespace with a link to this one. */
-static bool add_net(int i)
-{
-    if (unshare(CLONE_NEWNET) < 0)
-        return false;
-    host[i].net = this_net();
-    enter(hub);
-    if (!run("ip link add up%d type veth peer name down%d && ip link set down%d netns "
-             "/proc/%d/fd/%d && "
-             "ip address add 10.77.%d.1/24 dev up%d && ip link set up%d up",
-             i, i, i, (int)getpid(), host[i].net, i, i, i))
-        return false;
-    enter(host[i].net);
-    const bool good = run("ip link set lo up && ip address add 10.77.%d.2/24 dev down%d && "
-                          "ip link set down%d up",
-                          i, i, i);
-    enter(hub);
-    return good;
-}
-
-/* "": they are there; else why they are not. */
-static const char *make_nets(void)
-{
-    if (system("command -v ip >/dev/null") != 0)
-        return "there is no program ip (iproute2)";
-    if (unshare(CLONE_NEWNET) < 0)
-        return "network namespaces are not permitted (it takes root)";
-    hub = this_net();
-    if (!run("ip link set lo up"))
-        return "the loopback of a network namespace cannot be used";
-    for (int i = 0; i < HOSTS; i++)
-        if (!add_net(i))
-            return "no links between network namespaces can be made";
-    return "";
-}
-
-static void set_link(int i, bool up)
-{
-    assert_true(run("ip link set up%d %s", i, up ? "up" : "down"));
-}
-
 /* ---- hosts ---- */
 
 static void start_host(int i)
 {
-    enter(host[i].net);
+    nets_enter(i);
     host[i].backend = backend_start(answers, NULL);
     house_start(&host[i].house, 1,
-                "fleet { store = {\"redis://10.77.%d.1:%u\"} name = \"parted\" host = \"%s\" "
+                "fleet { store = {\"redis://%s:%u\"} name = \"parted\" host = \"%s\" "
                 "secret = \"sixteen characters\" }\n"
                 "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
                 "route \"/*\" { upstream = \"u\" cache { } }\n",
-                i, redis.port, host[i].name, backend_port(host[i].backend));
-    enter(hub);
+                nets_router(i), redis.port, host[i].name, backend_port(host[i].backend));
+    nets_enter(-1);
 }
 
 static bool ctl_says(int i, const char *text)
@@ -134,9 +68,9 @@ static bool is_member(int i)
 static bool page_says(int i, const char *target, const char *text)
 {
     struct message m;
-    enter(host[i].net);
+    nets_enter(i);
     get(host[i].house.ops_port, target, &m);
-    enter(hub);
+    nets_enter(-1);
     const bool there = m.body && strstr(m.body, text);
     message_free(&m);
     return there;
@@ -145,9 +79,9 @@ static bool page_says(int i, const char *target, const char *text)
 static unsigned seen(int i)
 {
     struct message m;
-    enter(host[i].net);
+    nets_enter(i);
     const int status = get(host[i].house.port, "/a", &m);
-    enter(hub);
+    nets_enter(-1);
     assert_int_equal(status, 200);
     const unsigned n = (unsigned)atoi(m.body);
     message_free(&m);
@@ -256,7 +190,7 @@ static void part_and_heal(int parted, int other)
     int status;
     fill();
     const unsigned old = atomic_fetch_add(&version, 1);
-    set_link(parted, false);
+    nets_link(parted, false);
     const uint64_t parted_ms = mono_ms();
     const pid_t invalidation = invalidate_at(other, parted);
     expect_known(parted, parted_ms);
@@ -265,14 +199,14 @@ static void part_and_heal(int parted, int other)
     for (int i = 0; i < HOSTS; i++)
         assert_int_equal(seen(i),
                          i == parted ? old : old + 1); /* which `serve` allows for a minute */
-    set_link(parted, true);
+    nets_link(parted, true);
     expect_back(parted);
 }
 
 static void who_is_parted_knows_it_in_time_and_comes_back_with_nothing_older(void **state)
 {
     (void)state;
-    const char *why = make_nets();
+    const char *why = nets_make(HOSTS);
     if (*why) {
         fprintf(stderr, "partition: NOT TESTED: %s\n", why);
         skip();
