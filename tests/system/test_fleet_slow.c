@@ -19,11 +19,17 @@ static char store[64];
 
 static char random_body[LONG_BODY + 1];
 static _Atomic int released; /* "/held-N" is answered when this is more */
+static _Atomic unsigned version;
 
 /* As long as the limit, a byte longer, or short; "open": of a length that is not told before. */
 static bool answers(struct asked *ask)
 {
     const char *t = ask->target;
+    if (!strcmp(t, "/version")) {
+        char body[16];
+        snprintf(body, sizeof body, "%u", atomic_load(&version));
+        return reply_ok(ask, "Cache-Control: max-age=300\r\n", body);
+    }
     const size_t len = strstr(t, "longer") ? LONG_BODY + 1 : strstr(t, "long") ? LONG_BODY : 4;
     const char *held = strstr(t, "held-");
     while (held && atomic_load(&released) <= atoi(held + 5))
@@ -133,6 +139,41 @@ static void a_store_that_is_away_costs_nothing(void **state)
     assert_int_equal(number("late"), late);
 }
 
+static unsigned seen(int host)
+{
+    struct message m;
+    assert_int_equal(fleet_get(&fleet.host[host], "/version", "", &m), 200);
+    const unsigned n = (unsigned)atoi(m.body);
+    message_free(&m);
+    return n;
+}
+
+/* Its host is a member as all are: what it tells, and what it is told, takes a second or two. */
+static void a_store_that_is_far_away_is_only_late(void **state)
+{
+    const char *out;
+    (void)state;
+    be_well();
+    wait_until(fleet_says(&fleet.host[0], "state     member"), 20000);
+    relay_delay(relay, 300);
+    for (int turn = 0; turn < 4; turn++) {
+        for (int i = 0; i < FLEET_HOSTS; i++)
+            seen(i);
+        const unsigned now = atomic_fetch_add(&version, 1) + 1;
+        const uint64_t began_ms = mono_ms();
+        assert_int_equal(ctl(&fleet.host[turn % 2], &out, "cache invalidate /version"), 0);
+        if (!strstr(out, "hosts        2")) {
+            print_error("%s", out);
+            ctl(&fleet.host[turn % 2], &out, "fleet");
+            fail_msg("%s", out);
+        }
+        print_message("acknowledged after %u ms\n", (unsigned)(mono_ms() - began_ms));
+        for (int i = 0; i < FLEET_HOSTS; i++)
+            assert_int_equal(seen(i), now);
+    }
+    assert_true(fleet_says(&fleet.host[0], "state     member"));
+}
+
 /* ---- what it is given ---- */
 
 static void bodies_up_to_the_limit_are_given(void **state)
@@ -232,6 +273,7 @@ int main(void)
         cmocka_unit_test(a_slow_store_costs_one_request_its_timeout),
         cmocka_unit_test(a_store_that_hangs_costs_the_same),
         cmocka_unit_test(a_store_that_is_away_costs_nothing),
+        cmocka_unit_test(a_store_that_is_far_away_is_only_late),
         cmocka_unit_test(bodies_up_to_the_limit_are_given),
         cmocka_unit_test(what_the_store_does_not_take_is_not_kept),
     };
