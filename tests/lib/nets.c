@@ -39,14 +39,14 @@ static bool add(int i)
     net[i] = this_net();
     nets_enter(-1);
     if (!run("ip link add up%d type veth peer name down%d && ip link set down%d netns "
-             "/proc/%d/fd/%d && ip address add %s/24 dev up%d && ip link set up%d up",
-             i, i, i, (int)getpid(), net[i], nets_router(i), i, i))
+             "/proc/%d/fd/%d && ip address add 10.77.%d.1/24 dev up%d && ip link set up%d up",
+             i, i, i, (int)getpid(), net[i], i, i, i))
         return false;
     nets_enter(i);
     const bool good = run("ip link set lo up && ip address add %s/24 dev down%d && "
                           "ip link set down%d up",
                           nets_address(i), i, i) &&
-                      run("ip route add default via %s", nets_router(i));
+                      run("ip route add default via 10.77.%d.1", i);
     nets_enter(-1);
     return good;
 }
@@ -68,31 +68,15 @@ const char *nets_make(unsigned n)
     return "";
 }
 
-static const char *address(char text[16], int machine, int end)
-{
-    snprintf(text, 16, "10.77.%d.%d", machine, end);
-    return text;
-}
-
 const char *nets_address(int machine)
 {
     static char text[NETS_MAX][16];
-    return address(text[machine], machine, 2);
-}
-
-const char *nets_router(int machine)
-{
-    static char text[NETS_MAX][16];
-    return address(text[machine], machine, 1);
+    snprintf(text[machine], sizeof text[machine], "10.77.%d.2", machine);
+    return text[machine];
 }
 
 void nets_lose(int from, int to, bool lose)
 {
     assert_true(run("ip rule %s from %s to %s blackhole", lose ? "add" : "del", nets_address(from),
                     nets_address(to)));
-}
-
-void nets_link(int machine, bool up)
-{
-    assert_true(run("ip link set up%d %s", machine, up ? "up" : "down"));
 }

@@ -14,11 +14,8 @@
 const char *nets_make(unsigned n);
 /* This thread, and what it starts, is in that machine from now on; -1: in the router. */
 void nets_enter(int machine);
-/* "10.77.1.2"; as the router is reached by that machine: "10.77.1.1". In static buffers. */
+/* "10.77.1.2", in a static buffer. */
 const char *nets_address(int machine);
-const char *nets_router(int machine);
 /* Packets from that machine to that one. */
 void nets_lose(int from, int to, bool lose);
-/* The machine's link to the router. */
-void nets_link(int machine, bool up);
 #endif
