@@ -144,6 +144,13 @@ $(BUILD)/chaos/%: $(BUILD)/obj/tests/chaos/%.o $(call obj,$(chaos_rig_src)) $(TE
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) $(GUARDED) -o $@ $^ $(LDLIBS) -lcmocka
 
+# The fuzz targets as plain programs, for their corpora; what they are linked with is below.
+replay_bins := $(patsubst tests/fuzz/%.c,$(BUILD)/replay/%,$(wildcard tests/fuzz/fuzz_*.c))
+$(BUILD)/obj/tests/fuzz/fuzz_%.o: WARN := -w
+$(BUILD)/replay/fuzz_%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(BUILD)/obj/tests/fuzz/replay.o $(BUILD)/libfuzzed.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(FUZZ_LIBS)
+
 -include $(shell find $(BUILD)/obj $(BUILD)/dying $(BUILD)/fuzz/obj -name '*.d' 2>/dev/null)
 
 # ---- what a newcomer types ---------------------------------------------------
@@ -165,7 +172,7 @@ check: test-programs ## every test, without installing packages
 	@$(MAKE) --no-print-directory -j1 layering unit system
 
 ws_bins := $(BUILD)/bench/ws_load $(BUILD)/bench/ws_echo $(BUILD)/bench/loadtest
-test-programs: bins $(other) $(dying) $(unit_bins) $(system_bins) $(chaos_bins) $(ws_bins) ## builds the tests
+test-programs: bins $(other) $(dying) $(unit_bins) $(system_bins) $(chaos_bins) $(ws_bins) $(replay_bins) ## builds the tests
 
 layering: ## who may include whom
 	@sh tests/layering.sh
@@ -183,7 +190,7 @@ unit: $(unit_bins) ## the unit tests
 # Not the chaos programs under a sanitizer: they fork beside a thread that may hold its allocator's lock.
 # Nor those that are about other programs, or about scale: their paths are those of other stories.
 once := test_fleet_valkey test_browser test_conformance test_demo test_monitoring test_loadtest test_ws_clients test_ws_steady test_ws_scale test_hardening
-system: bins $(other) $(dying) $(system_bins) $(chaos_bins) $(ws_bins) ## the tests that start the real daemon
+system: bins $(other) $(dying) $(system_bins) $(chaos_bins) $(ws_bins) $(replay_bins) ## the tests that start the real daemon
 	@POLDER_BUILD=$(BUILD) $(if $(SANITIZE),POLDER_SANITIZED=1) tests/run-all \
 	  $(call longest_first,$(if $(SANITIZE),$(filter-out $(addprefix $(BUILD)/system/,$(once)),$(system_bins)),$(system_bins) $(chaos_bins)))
 
@@ -211,6 +218,9 @@ fuzz_src  := $(lib_src) $(http_src) $(filter-out %/server.c %/client.c,$(rpc_src
              daemons/supervisor/ws/frames.c $(addprefix daemons/control/model/fleet,.c _base.c _entry.c _lease.c _log.c _marks.c _notes.c _object.c \
              _pending.c _servers.c _waiters.c) daemons/control/model/store_link.c
 FUZZ_LIB  := $(BUILD)/fuzz/libfuzzed.a
+$(BUILD)/libfuzzed.a: $(call obj,$(fuzz_src)) $(patsubst /usr/share/llhttp/%.c,$(BUILD)/obj/llhttp/%.o,$(llhttp_src))
+	@rm -f $@
+	$(AR) rcs $@ $^
 FUZZ_CC   ?= clang
 FUZZ_SECONDS ?= 20
 FUZZ_CFLAGS := -std=c17 -O1 -g $(CX16) -w -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined

@@ -12,6 +12,7 @@
 #include "daemons/supervisor/survive/child.c"
 #include "daemons/supervisor/survive/custodian.c"
 #include "daemons/supervisor/survive/held.c"
+#include "daemons/supervisor/survive/proof.c"
 #include "daemons/supervisor/survive/renew.c"
 #define tell        restart_tell
 #define proven      restart_proven

@@ -21,6 +21,12 @@
     } while (0)
 
 /* Of daemons/worker/message/identity.c: for requests that leave some of their cookies here. */
+bool identity_edits_cookies(const struct request *r)
+{
+    (void)r;
+    return false;
+}
+
 bool identity_put_selecting(const struct request *r, struct h1_out *o)
 {
     (void)r, (void)o;

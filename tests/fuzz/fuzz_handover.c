@@ -6,8 +6,8 @@
  *
  * Byte 0: bits 0 and 1 are how many descriptors come; bit 2: no streams but datagrams; bit 3: the
  * lengths are made to add up; bit 4: there is no room; bit 5: no memory for a session; bit 6: what
- * stands behind the header is as long as the text that take_news() has no room for. The rest is the
- * message.
+ * stands behind the header is as long as the text that take_news() has no room for; bit 7: the store
+ * of a fleet is to be asked, which takes those of even length. The rest is the message.
  */
 #include "daemons/supervisor/intake.c"
 #include "daemons/supervisor/client_id.c"
@@ -36,8 +36,8 @@ static struct config_route routes[] = {
 static struct {
     struct handover h;
     const uint8_t *rest;
-    bool sound, full, no_memory;
-    unsigned sessions, refused, told;
+    bool sound, full, no_memory, asks;
+    unsigned sessions, refused, waiting, told;
 } now;
 static struct session session;
 
@@ -50,6 +50,68 @@ enum admit admit_check(struct supervisor *s, const struct config_route *route,
     must(route >= routes && route < routes + 2);
     must(ip != NULL);
     return now.full ? ADMIT_TOTAL : ADMIT_YES;
+}
+
+void admit_again(struct supervisor *s, const struct config_route *route)
+{
+    (void)s;
+    must(now.asks && route >= routes && route < routes + 2);
+}
+
+void ws_fleet_begin(struct supervisor *s,
+                    bool (*take)(struct supervisor *s, const struct handover *h, const char *rest,
+                                 int fd, enum ws_fleet_try try))
+{
+    (void)s, (void)take;
+}
+
+void ws_fleet_end_begin(struct supervisor *s)
+{
+    (void)s;
+}
+
+enum ws_fleet_result ws_fleet_enter(struct supervisor *s, const struct config_route *route,
+                                    const struct clientip *ip, enum ws_fleet_try try, uint8_t *rows,
+                                    enum admit *why)
+{
+    (void)s;
+    must(route >= routes && route < routes + 2 && ip && !now.full);
+    *rows = 0;
+    if (!now.asks)
+        return WS_FLEET_ADMITS;
+    *why = ADMIT_TOTAL;
+    return try == WS_FLEET_FIRST ? WS_FLEET_WAITS : WS_FLEET_REFUSES;
+}
+
+void ws_fleet_leave(struct supervisor *s, const struct config_route *route,
+                    const struct clientip *ip, uint8_t rows)
+{
+    (void)s, (void)ip, (void)rows;
+    must(now.no_memory && route >= routes && route < routes + 2);
+}
+
+bool ws_fleet_wait(struct supervisor *s, const struct handover *h, const char *rest, size_t len,
+                   int fd)
+{
+    (void)s;
+    must(now.asks && !memcmp(h, &now.h, sizeof *h) && !memcmp(rest, now.rest, len));
+    if (len & 1)
+        return false;
+    now.waiting++;
+    close(fd);
+    return true;
+}
+
+void ws_fleet_take_page(struct supervisor *s, int fd, int event)
+{
+    (void)s;
+    must(now.sound && now.h.flags & HANDOVER_SLOTS);
+    close(fd), close(event);
+}
+
+void manager_remove(const char *name)
+{
+    (void)name;
 }
 
 const char *admit_reason(enum admit why)
@@ -95,8 +157,7 @@ void survive_close(struct supervisor *s, int fd)
 void survive_asking(struct supervisor *s, struct session *x)
 {
     (void)s;
-    must(x == &session && x->pending && x->pending->sticky.hash == now.h.sticky_hash &&
-         x->pending->sticky.server == now.h.sticky_server);
+    must(x == &session && !x->pending);
 }
 
 void ws_line_refused(struct supervisor *s, const struct ws_refused *r)
@@ -152,6 +213,7 @@ static void begin(struct supervisor *s, struct session *x)
     const uint8_t *id = now.rest + h->route_len;
     must(p && p->head_len == h->head_len && p->pipelined_len == h->pipelined_len && p->head_len);
     must(p->limit_len == h->limit_len);
+    must(p->sticky.hash == h->sticky_hash && p->sticky.server == h->sticky_server);
     must(!memcmp(p->bytes, id + h->id_len, (size_t)p->limit_len + p->head_len + p->pipelined_len));
     must(!memcmp(p->accept_key, h->accept_key, sizeof p->accept_key));
     if (x->client_id) {
@@ -274,6 +336,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(&now, 0, sizeof now);
     now.full = data[0] & 16;
     now.no_memory = data[0] & 32;
+    now.asks = data[0] & 128;
     if (len >= sizeof now.h) {
         memcpy(&now.h, bytes, sizeof now.h);
         now.rest = bytes + sizeof now.h;
@@ -288,8 +351,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(take_message(&s, link[1]) == 0);
     must(lowest_free() == free_fd);
     const bool client = now.sound && n_fds == 1 && !(data[0] & 4) && now.h.head_len &&
-                        !(now.h.flags & (HANDOVER_TELLS | HANDOVER_SERVERS));
-    must(now.sessions + now.refused == (client ? 1 : 0));
+                        !(now.h.flags & (HANDOVER_TELLS | HANDOVER_SERVERS | HANDOVER_SLOTS));
+    must(now.sessions + now.refused + now.waiting == (client ? 1 : 0));
     must(s.refused - refused == (now.h.flags & HANDOVER_PROBE ? 0 : now.refused));
     must(!now.told || (now.sound && n_fds == 0 && (now.h.flags & HANDOVER_TELLS)));
     free(bytes);
