@@ -7,6 +7,7 @@
 #include "daemons/supervisor/survive/custodian.h"
 #include "daemons/supervisor/survive/manager.h"
 #include "daemons/supervisor/survive/survive.h"
+#include "polder/fd_message.h"
 #include "polder/log.h"
 
 #include <errno.h>
@@ -267,43 +268,20 @@ static void take_news(struct supervisor *s, const struct handover *h, const char
         local_invalidated(s, &tag, h->id_len ? 1 : 0, h->id_len ? NULL : len ? text : "/");
 }
 
-#define FDS_MAX 4
-
-union fds_control {
-    struct cmsghdr align;
-    char bytes[CMSG_SPACE(sizeof(int) * FDS_MAX)];
-};
-
-/* As recvmsg() returns; the descriptors that came are the caller's. */
-static ssize_t receive(int link, char *bytes, size_t size, int *flags, int fds[FDS_MAX], int *n_fds)
-{
-    union fds_control control;
-    struct iovec iov = {bytes, size};
-    struct msghdr m = {.msg_iov = &iov,
-                       .msg_iovlen = 1,
-                       .msg_control = control.bytes,
-                       .msg_controllen = sizeof control.bytes};
-    const ssize_t n = recvmsg(link, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    *n_fds = 0;
-    *flags = m.msg_flags;
-    for (struct cmsghdr *c = n < 0 ? NULL : CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
-        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-            *n_fds = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-            memcpy(fds, CMSG_DATA(c), (size_t)*n_fds * sizeof(int));
-        }
-    return n;
-}
+#define FDS_MAX 4 /* beside a message */
 
 /* 1: go on; 0: nothing more now; -1: the link is finished. */
 static int take_message(struct supervisor *s, int link)
 {
     static _Alignas(8) char bytes[HANDOVER_MAX];
-    int fds[FDS_MAX], n_fds, flags;
-    const ssize_t n = receive(link, bytes, sizeof bytes, &flags, fds, &n_fds);
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR ? 0 : -1;
+    int fds[FDS_MAX];
+    size_t n_fds;
+    const ssize_t n =
+        fd_message_receive(link, bytes, sizeof bytes, MSG_DONTWAIT, fds, FDS_MAX, &n_fds);
+    if (n < 0 && n != -EMSGSIZE && n != -EMFILE)
+        return n == -EAGAIN ? 0 : -1;
     struct handover h;
-    bool good = n >= (ssize_t)sizeof h && !(flags & (MSG_TRUNC | MSG_CTRUNC));
+    bool good = n >= (ssize_t)sizeof h;
     if (good) {
         memcpy(&h, bytes, sizeof h);
         good = is_sound(&h, bytes + sizeof h, (size_t)n);
@@ -325,10 +303,11 @@ static int take_message(struct supervisor *s, int link)
         take_client(s, &h, bytes + sizeof h, (size_t)n - sizeof h, fds[0]);
         return 1;
     }
-    for (int i = 0; i < n_fds; i++)
-        close(fds[i]);
+    fd_message_close(fds, n_fds);
     if (n > 0)
         log_warning("intake: a malformed handover of %zd bytes was dropped", n);
+    else if (n < 0)
+        log_warning("intake: a handover was dropped: %s", strerror((int)-n));
     return n == 0 ? -1 : 1;
 }
 
@@ -482,37 +461,21 @@ static int connect_to_next(const struct supervisor *s)
     return -1;
 }
 
-/* As it came. False: there is no room. */
-static bool pass_on(int to, char *bytes, size_t n, const int *fds, int n_fds)
-{
-    union fds_control control;
-    const size_t len = (size_t)n_fds * sizeof *fds;
-    struct iovec iov = {bytes, n};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (n_fds) {
-        memset(&control, 0, sizeof control);
-        m.msg_control = control.bytes;
-        m.msg_controllen = CMSG_SPACE(len);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(len);
-        memcpy(CMSG_DATA(c), fds, len);
-    }
-    return sendmsg(to, &m, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
-}
-
 /* What has come and was not read: our successor reads it. */
 static void pass_on_all(int link, int to)
 {
     static _Alignas(8) char bytes[HANDOVER_MAX];
-    int fds[FDS_MAX], n_fds, flags;
+    int fds[FDS_MAX];
+    size_t n_fds;
+    struct iovec iov = {.iov_base = bytes};
     ssize_t n;
-    bool goes = true;
-    while (goes && (n = receive(link, bytes, sizeof bytes, &flags, fds, &n_fds)) > 0) {
-        goes = !(flags & (MSG_TRUNC | MSG_CTRUNC)) && pass_on(to, bytes, (size_t)n, fds, n_fds);
-        for (int i = 0; i < n_fds; i++)
-            close(fds[i]);
+    while ((n = fd_message_receive(link, bytes, sizeof bytes, MSG_DONTWAIT, fds, FDS_MAX, &n_fds)) >
+           0) {
+        iov.iov_len = (size_t)n;
+        n = fd_message_send(to, &iov, 1, fds, n_fds);
+        fd_message_close(fds, n_fds);
+        if (n < 0) /* there is no room */
+            return;
     }
 }
 

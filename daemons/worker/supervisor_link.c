@@ -3,6 +3,7 @@
 #include "daemons/worker/supervisor_link.h"
 #include "daemons/worker/worker.h"
 #include "polder/config.h"
+#include "polder/fd_message.h"
 #include "polder/handover.h"
 #include "polder/log.h"
 
@@ -23,30 +24,6 @@ void supervisor_link_close(struct worker *w)
     w->supervisor.fd = -1;
 }
 
-#define FDS_MAX 2
-
-/* One message on the connection, with n_fds descriptors. 0 or a negative errno. */
-static int send_once(int to, struct iovec *iov, size_t n, const int *fds, size_t n_fds)
-{
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
-    } control;
-    memset(&control, 0, sizeof control);
-    struct msghdr m = {.msg_iov = iov,
-                       .msg_iovlen = n,
-                       .msg_control = control.bytes,
-                       .msg_controllen = CMSG_SPACE(n_fds * sizeof *fds)};
-    struct cmsghdr *cm = CMSG_FIRSTHDR(&m);
-    cm->cmsg_level = SOL_SOCKET;
-    cm->cmsg_type = SCM_RIGHTS;
-    cm->cmsg_len = CMSG_LEN(n_fds * sizeof *fds);
-    memcpy(CMSG_DATA(cm), fds, n_fds * sizeof *fds);
-    if (!n_fds)
-        m.msg_control = NULL, m.msg_controllen = 0;
-    return sendmsg(to, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
-}
-
 /* What it is to know of servers; it does without where that is lost. */
 static void send_table(const struct worker *w)
 {
@@ -54,7 +31,7 @@ static void send_table(const struct worker *w)
         .magic = HANDOVER_MAGIC, .version = HANDOVER_VERSION, .flags = HANDOVER_SERVERS};
     struct iovec iov = {&h, sizeof h};
     const int fd = shared_servers_fd(w->shared);
-    send_once(w->supervisor.fd, &iov, 1, &fd, 1);
+    fd_message_send(w->supervisor.fd, &iov, 1, &fd, 1);
 }
 
 static bool supervisor_link_connect(struct worker *w)
@@ -90,9 +67,11 @@ static int send_all(struct worker *w, struct iovec *iov, size_t n, const int *fd
     for (int attempt = 0; attempt < 2; attempt++) {
         if (!supervisor_link_connect(w))
             return -ECONNREFUSED;
-        const int code = send_once(w->supervisor.fd, iov, n, fds, n_fds);
-        if (code == 0 || code == -EAGAIN || code == -EMSGSIZE || code == -ENOBUFS)
-            return code;
+        const ssize_t code = fd_message_send(w->supervisor.fd, iov, n, fds, n_fds);
+        if (code >= 0)
+            return 0;
+        if (code == -EAGAIN || code == -EMSGSIZE || code == -ENOBUFS)
+            return (int)code;
         supervisor_link_close(w); /* it was restarted: once more on a new connection */
     }
     return -EPIPE;
@@ -110,7 +89,7 @@ void supervisor_link_send_slots(struct worker *w)
     struct iovec iov = {&h, sizeof h};
     const int fds[] = {shared_slots_fd(w->shared), w->shared->control_event};
     if (config_has_fleet_websockets(w->config))
-        send_all(w, &iov, 1, fds, FDS_MAX);
+        send_all(w, &iov, 1, fds, sizeof fds / sizeof *fds);
 }
 
 static int tell(struct worker *w, struct str url, struct str tag)

@@ -3,6 +3,7 @@
 #include "polder/process.h"
 #include "polder/clock.h"
 #include "polder/config.h"
+#include "polder/fd_message.h"
 #include "polder/log.h"
 #include "polder/sandbox.h"
 #include <errno.h>
@@ -142,46 +143,21 @@ void process_heartbeat(const struct process *process, uint64_t mono_ms)
 
 /* ---- descriptors from the master ---- */
 
-union process_control {
-    struct cmsghdr align;
-    char bytes[CMSG_SPACE(sizeof(int))];
-};
-
 int process_send(int channel, const struct process_message *message, int fd)
 {
-    union process_control control;
-    struct iovec iov = {(void *)(uintptr_t)message, sizeof *message};
-    struct msghdr m = {.msg_iov = &iov,
-                       .msg_iovlen = 1,
-                       .msg_control = control.bytes,
-                       .msg_controllen = sizeof control.bytes};
-    memset(&control, 0, sizeof control);
-    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(c), &fd, sizeof fd);
-    return sendmsg(channel, &m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+    const struct iovec iov = {(void *)(uintptr_t)message, sizeof *message};
+    const ssize_t n = fd_message_send(channel, &iov, 1, &fd, 1);
+    return n < 0 ? (int)n : 0;
 }
 
 int process_receive(int channel, struct process_message *message, int *fd)
 {
-    union process_control control;
-    struct iovec iov = {message, sizeof *message};
-    struct msghdr m = {.msg_iov = &iov,
-                       .msg_iovlen = 1,
-                       .msg_control = control.bytes,
-                       .msg_controllen = sizeof control.bytes};
-    *fd = -1;
-    const ssize_t n = recvmsg(channel, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (n < 0)
-        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
-        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-            memcpy(fd, CMSG_DATA(c), sizeof *fd);
-    if (n == (ssize_t)sizeof *message && *fd >= 0)
+    size_t n_fds;
+    const ssize_t n =
+        fd_message_receive(channel, message, sizeof *message, MSG_DONTWAIT, fd, 1, &n_fds);
+    if (n == (ssize_t)sizeof *message && n_fds == 1)
         return 1;
-    if (*fd >= 0)
-        close(*fd);
-    return n == 0 ? -EPIPE : -EPROTO;
+    fd_message_close(fd, n_fds);
+    *fd = -1;
+    return n == -EAGAIN ? 0 : n < 0 ? (int)n : n == 0 ? -EPIPE : -EPROTO;
 }

@@ -2,6 +2,7 @@
 /* A state block and its descriptors in the queue of a socket: all of it is there or nothing, reading
  * it takes nothing away, and what is not understood is refused. */
 #include "daemons/supervisor/carry/parcel.h"
+#include "polder/fd_message.h"
 #include "polder/state_block.h"
 
 #include <errno.h>
@@ -194,30 +195,16 @@ struct head {
     uint8_t intake, rpc, unused[2];
 };
 
-static void put_head(const struct head *h, size_t len, unsigned n)
+static void put_head(const struct head *h, size_t len, size_t n)
 {
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int) * 8)];
-    } control;
-    struct iovec iov = {(void *)(uintptr_t)h, len};
-    struct msghdr m = {.msg_iov = &iov,
-                       .msg_iovlen = 1,
-                       .msg_control = n ? control.bytes : NULL,
-                       .msg_controllen = n ? CMSG_SPACE(sizeof(int) * n) : 0};
-    memset(&control, 0, sizeof control);
-    if (n) {
-        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int) * n);
-        for (unsigned i = 0; i < n; i++)
-            memcpy(CMSG_DATA(c) + i * sizeof(int), &pair[i][0], sizeof(int));
-    }
-    assert_int_equal(sendmsg(box[1], &m, 0), len);
+    const struct iovec iov = {(void *)(uintptr_t)h, len};
+    int fds[PARCEL_TRAYS_MAX];
+    for (size_t i = 0; i < n; i++)
+        fds[i] = pair[i][0];
+    assert_int_equal(fd_message_send(box[1], &iov, 1, fds, n), len);
 }
 
-static void expect_refused(const struct head *h, size_t len, unsigned n, const char *text)
+static void expect_refused(const struct head *h, size_t len, size_t n, const char *text)
 {
     struct parcel p;
     put_head(h, len, n);

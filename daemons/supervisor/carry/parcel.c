@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* parcel: see parcel.h. */
 #include "daemons/supervisor/carry/parcel.h"
+#include "polder/fd_message.h"
 #include "polder/state_block.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@
 #include <unistd.h>
 
 #define MAGIC       UINT64_C(0x315358574c4f50) /* "POLWXS1" */
-#define ITEMS       253                        /* descriptors in a message, at most (SCM_MAX_FD) */
+#define ITEMS       FD_MESSAGE_MAX             /* in a message */
 #define IN_TRAY     8                          /* messages, which the smallest buffer holds */
 #define NUMBERS_MAX (1u << 22)
 
@@ -23,59 +24,22 @@ struct head {
 struct item {
     uint32_t number, flags;
 };
-union control {
-    struct cmsghdr align;
-    char bytes[CMSG_SPACE(sizeof(int) * ITEMS)];
-};
 
 /* ---- messages ---- */
 
 static int send_fds(int to, const void *bytes, size_t len, const int *fds, size_t n)
 {
-    union control control;
-    struct iovec iov = {(void *)(uintptr_t)bytes, len};
-    struct msghdr m = {.msg_iov = &iov,
-                       .msg_iovlen = 1,
-                       .msg_control = control.bytes,
-                       .msg_controllen = CMSG_SPACE(sizeof(int) * n)};
-    memset(&control, 0, sizeof control);
-    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(int) * n);
-    memcpy(CMSG_DATA(c), fds, sizeof(int) * n);
-    return sendmsg(to, &m, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)len ? 0 : -errno;
-}
-
-static void close_all(const int *fds, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        close(fds[i]);
+    const struct iovec iov = {(void *)(uintptr_t)bytes, len};
+    const ssize_t sent = fd_message_send(to, &iov, 1, fds, n);
+    return sent < 0 ? (int)sent : 0;
 }
 
 /* A copy of the next message, which stays. Its length; 0: there is none; -errno. */
 static ssize_t peek_fds(int from, void *bytes, size_t size, int fds[ITEMS], size_t *n)
 {
-    union control control;
-    struct iovec iov = {bytes, size};
-    struct msghdr m = {.msg_iov = &iov,
-                       .msg_iovlen = 1,
-                       .msg_control = control.bytes,
-                       .msg_controllen = sizeof control.bytes};
-    const ssize_t got = recvmsg(from, &m, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    *n = 0;
-    if (got < 0)
-        return errno == EAGAIN ? 0 : -errno;
-    const struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-        *n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        memcpy(fds, CMSG_DATA(c), *n * sizeof(int));
-    }
-    if (!(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
-        return got;
-    close_all(fds, *n);
-    *n = 0;
-    return m.msg_flags & MSG_CTRUNC ? -EMFILE : -EPROTO;
+    const ssize_t got =
+        fd_message_receive(from, bytes, size, MSG_PEEK | MSG_DONTWAIT, fds, ITEMS, n);
+    return got == -EAGAIN ? 0 : got == -EMSGSIZE ? -EPROTO : got;
 }
 
 int parcel_box(int box[2])
@@ -156,7 +120,7 @@ int parcel_send(int box, const struct parcel_sending *of)
         code = send_items(&p);
     if (code == 0)
         code = send_head(box, &p);
-    close_all(p.tray, p.n_trays);
+    fd_message_close(p.tray, p.n_trays);
     if (p.to >= 0)
         close(p.to);
     return code;
@@ -194,7 +158,7 @@ int parcel_look(int box, struct parcel *p, char *why, size_t size)
         return -EPROTO;
     }
     if (!is_sound(&h, len, n, why, size)) {
-        close_all(fds, n);
+        fd_message_close(fds, n);
         return -EPROTO;
     }
     n = 0;
@@ -215,7 +179,7 @@ void parcel_close(struct parcel *p)
     for (size_t i = 0; i < 3; i++)
         if (fds[i] >= 0)
             close(fds[i]);
-    close_all(p->tray, p->n_trays);
+    fd_message_close(p->tray, p->n_trays);
     *p = (struct parcel){.block = -1, .intake = -1, .rpc = -1};
 }
 
