@@ -49,7 +49,8 @@ struct process_message {
 enum process_message_kind { PROCESS_ACCESS_LOG = 1 /* number: log_opening */ };
 /* 0 or a negative errno; never blocks. */
 int process_send(int channel, const struct process_message *message, int fd);
-/* 1: got *message and *fd, which the caller owns; 0: nothing there now; or a negative errno. */
+/* 1: got *message and *fd, which the caller owns; 0: nothing there now; -EMFILE: one came, and no
+ * descriptor is left for it; or another negative errno: the channel is at its end. */
 int process_receive(int channel, struct process_message *message, int *fd);
 
 int worker_run(const struct process *process);   /* daemons/worker */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -518,6 +519,28 @@ static void rotation_under_load_loses_no_line(void **state)
     house_remove(&h);
 }
 
+static void a_worker_without_descriptors_takes_the_next_file(void **state)
+{
+    (void)state;
+    struct house h;
+    struct rlimit whole, none;
+    const char *out;
+    pid_t worker;
+    start(&h, 1, "");
+    assert_int_equal(house_children(&h, "polderd: worker", &worker, 1), 1);
+    assert_int_equal(prlimit(worker, RLIMIT_NOFILE, NULL, &whole), 0);
+    none = (struct rlimit){0, whole.rlim_max};
+    assert_int_equal(prlimit(worker, RLIMIT_NOFILE, &none, NULL), 0);
+    kill(h.pid, SIGUSR1);
+    wait_until(house_logged(&h, "access log: cannot take the new file"), 10000);
+    assert_int_equal(prlimit(worker, RLIMIT_NOFILE, &whole, NULL), 0);
+    assert_int_equal(rename(access_path, access_rotated), 0);
+    assert_int_equal(ctl(&h, &out, "log reopen"), 0);
+    assert_int_equal(get(h.port, "/api/after", NULL), 200);
+    the_line("/api/after"); /* in the new one */
+    house_remove(&h);
+}
+
 static void a_reload_goes_on_with_the_file_that_it_names(void **state)
 {
     (void)state;
@@ -596,6 +619,7 @@ int main(void)
         STORY(the_log_names_the_request_that_a_server_has_failed),
         STORY(a_connection_without_its_proxy_header_is_in_the_log),
         STORY(rotation_under_load_loses_no_line),
+        STORY(a_worker_without_descriptors_takes_the_next_file),
         STORY(a_reload_goes_on_with_the_file_that_it_names),
         STORY(a_log_that_cannot_be_opened_stops_the_start_and_a_reload),
     };

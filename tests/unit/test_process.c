@@ -6,6 +6,7 @@
 #include "polder/inval.h"
 #include "polder/ring.h"
 #include "polder/stats.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -15,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -169,6 +172,37 @@ static void being_ready_does_not_undo_a_drain(void **state)
     assert_int_equal(shared.proc->slot[p.slot].state, PROC_DRAINING);
 }
 
+static void put_message(int channel, uint32_t number)
+{
+    const struct process_message message = {PROCESS_ACCESS_LOG, number};
+    assert_int_equal(process_send(channel, &message, STDIN_FILENO), 0);
+}
+
+static void a_channel_outlives_a_time_without_descriptors(void **state)
+{
+    struct process_message message;
+    struct rlimit was, none;
+    int ends[2], fd = 0;
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+    none = (struct rlimit){0, was.rlim_max};
+    put_message(ends[0], 1);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    const int code = process_receive(ends[1], &message, &fd);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+    assert_int_equal(code, -EMFILE);
+    assert_int_equal(fd, -1);
+    assert_int_equal(process_receive(ends[1], &message, &fd), 0);
+    put_message(ends[0], 2);
+    assert_int_equal(process_receive(ends[1], &message, &fd), 1);
+    assert_int_equal(message.number, 2);
+    close(fd);
+    close(ends[0]);
+    assert_int_equal(process_receive(ends[1], &message, &fd), -EPIPE);
+    close(ends[1]);
+}
+
 int main(int argc, char **argv)
 {
     setenv("POLDER_KEPT", "yes", 1);
@@ -179,6 +213,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_missing_state_dir_is_an_error_that_leaves_nothing),
         cmocka_unit_test(a_child_starts_with_its_own_name_and_clean_signals),
         cmocka_unit_test(being_ready_does_not_undo_a_drain),
+        cmocka_unit_test(a_channel_outlives_a_time_without_descriptors),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

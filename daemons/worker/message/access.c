@@ -11,9 +11,11 @@
 #include "polder/access_log.h"
 #include "polder/clock.h"
 #include "polder/conditions.h"
+#include "polder/log.h"
 #include "polder/proc.h"
 #include "polder/stats.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,8 +27,14 @@ static void on_channel(EV_P_ ev_io *watcher, int events)
     struct process_message message;
     int fd, code;
     (void)events;
-    while ((code = process_receive(watcher->fd, &message, &fd)) > 0) {
-        if (message.kind == PROCESS_ACCESS_LOG && access_log_is_on(&w->messages->log)) {
+    while ((code = process_receive(watcher->fd, &message, &fd)) != 0) {
+        if (code == -EMFILE) {
+            log_error("access log: cannot take the new file: %s; going on with the old one",
+                      strerror(EMFILE));
+        } else if (code < 0) { /* the master is gone, and so will we be */
+            ev_io_stop(EV_A_ watcher);
+            return;
+        } else if (message.kind == PROCESS_ACCESS_LOG && access_log_is_on(&w->messages->log)) {
             access_log_change(&w->messages->log, fd);
             atomic_store(&w->slot->log_opening, message.number);
             shared_wake_control(w->shared);
@@ -34,8 +42,6 @@ static void on_channel(EV_P_ ev_io *watcher, int events)
             close(fd);
         }
     }
-    if (code < 0) /* the master is gone, and so will we be */
-        ev_io_stop(EV_A_ watcher);
 }
 
 int access_open(struct worker *w)
