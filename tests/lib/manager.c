@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define HIGH 200 /* above all that a daemon gets */
@@ -38,8 +37,9 @@ static void unstore(struct manager *m, const char *name)
     pthread_mutex_unlock(&m->lock);
 }
 
-static void take(struct manager *m, const char *text, int fd)
+static void take(void *arg, const char *text, int fd)
 {
+    struct manager *m = arg;
     char name[64] = "";
     const char *at = strstr(text, "FDNAME=");
     if (at)
@@ -56,31 +56,6 @@ static void take(struct manager *m, const char *text, int fd)
         store(m, name, fd);
     else if (fd >= 0)
         close(fd);
-}
-
-static void *run(void *arg)
-{
-    struct manager *m = arg;
-    while (!atomic_load(&m->ends)) {
-        char text[4096] = "";
-        union {
-            struct cmsghdr align;
-            char bytes[CMSG_SPACE(sizeof(int))];
-        } control;
-        struct iovec iov = {text, sizeof text - 1};
-        struct msghdr msg = {.msg_iov = &iov,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof control.bytes};
-        if (recvmsg(m->notify, &msg, MSG_CMSG_CLOEXEC) < 0)
-            continue;
-        int fd = -1;
-        for (struct cmsghdr *c = CMSG_FIRSTHDR(&msg); c; c = CMSG_NXTHDR(&msg, c))
-            if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-                memcpy(&fd, CMSG_DATA(c), sizeof fd);
-        take(m, text, fd);
-    }
-    return NULL;
 }
 
 /* ---- what it passes ---- */
@@ -108,7 +83,7 @@ static void pass_all(void *arg)
     snprintf(text, sizeof text, "%u", n);
     setenv("LISTEN_FDS", text, 1);
     setenv("LISTEN_FDNAMES", names, 1);
-    setenv("NOTIFY_SOCKET", m->path, 1);
+    setenv("NOTIFY_SOCKET", m->notify.path, 1);
 }
 
 static void listen_all(struct manager *m)
@@ -128,32 +103,23 @@ static void listen_all(struct manager *m)
 
 void manager_open(struct manager *m)
 {
-    struct sockaddr_un un = {.sun_family = AF_UNIX};
-    const struct timeval soon = {0, 50000};
+    char path[64];
     memset(m, 0, sizeof *m);
     pthread_mutex_init(&m->lock, NULL);
     m->port = free_port();
     listen_all(m);
-    snprintf(m->path, sizeof m->path, "/tmp/polder-manager-%d-%u", (int)getpid(), m->port);
-    snprintf(un.sun_path, sizeof un.sun_path, "%.100s", m->path);
-    m->notify = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    setsockopt(m->notify, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon);
-    unlink(m->path);
-    assert_int_equal(bind(m->notify, (const struct sockaddr *)&un, sizeof un), 0);
-    assert_int_equal(pthread_create(&m->thread, NULL, run, m), 0);
+    snprintf(path, sizeof path, "/tmp/polder-manager-%d-%u", (int)getpid(), m->port);
+    notify_open(&m->notify, path, take, m);
     house_spawned_by(pass_all, m);
 }
 
 void manager_close(struct manager *m)
 {
     house_spawned_by(NULL, NULL);
-    atomic_store(&m->ends, true);
-    pthread_join(m->thread, NULL);
+    notify_close(&m->notify);
     manager_forget(m);
     for (unsigned i = 0; i < MANAGER_SOCKETS; i++)
         close(m->socket[i]);
-    close(m->notify);
-    unlink(m->path);
 }
 
 void manager_forget(struct manager *m)

@@ -6,7 +6,7 @@
 #ifndef POLDER_TEST_MANAGER_H
 #define POLDER_TEST_MANAGER_H
 #include "house.h"
-#include <pthread.h>
+#include "notify.h"
 
 #define MANAGER_SOCKETS 8
 #define MANAGER_STORED  16
@@ -14,11 +14,9 @@
 struct manager {
     unsigned port; /* of the sockets */
     int socket[MANAGER_SOCKETS];
-    int notify;
-    char path[128];
-    pthread_t thread;
+    struct notify notify;
     pthread_mutex_t lock;
-    atomic_bool is_ready, stops, ends;
+    atomic_bool is_ready, stops;
     _Atomic uint64_t ready_ms; /* when READY=1 came */
     unsigned n_stored, stores, removes;
     struct {

@@ -28,8 +28,7 @@ static int listen_at(int type, const char *path)
     const int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
-    if (type != SOCK_DGRAM)
-        assert_int_equal(listen(fd, 128), 0);
+    assert_int_equal(listen(fd, 128), 0);
     return fd;
 }
 
@@ -45,8 +44,9 @@ static void put(struct unit *u, int fd)
     pthread_mutex_unlock(&u->lock);
 }
 
-static void hear(struct unit *u, const char *text, int fd)
+static void hear(void *arg, const char *text, int fd)
 {
+    struct unit *u = arg;
     if (strstr(text, "READY=1"))
         atomic_store(&u->is_ready, true);
     if (strstr(text, "FDSTOREREMOVE=1")) {
@@ -59,31 +59,6 @@ static void hear(struct unit *u, const char *text, int fd)
     }
     if (fd >= 0) /* that of a barrier, too */
         close(fd);
-}
-
-static void *listen_to(void *arg)
-{
-    struct unit *u = arg;
-    while (!atomic_load(&u->ends)) {
-        char text[4096] = "";
-        union {
-            struct cmsghdr align;
-            char bytes[CMSG_SPACE(sizeof(int))];
-        } control;
-        struct iovec iov = {text, sizeof text - 1};
-        struct msghdr msg = {.msg_iov = &iov,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof control.bytes};
-        if (recvmsg(u->notify, &msg, MSG_CMSG_CLOEXEC) < 0)
-            continue;
-        int fd = -1;
-        const struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-            memcpy(&fd, CMSG_DATA(c), sizeof fd);
-        hear(u, text, fd);
-    }
-    return NULL;
 }
 
 /* ---- its bus ---- */
@@ -152,8 +127,7 @@ static void set_environment(const struct unit *u, int n, int sockets)
            : sockets ? "polder-supervisor.socket"
                      : "websockets",
            1);
-    snprintf(text, sizeof text, "%s/notify", u->dir);
-    setenv("NOTIFY_SOCKET", text, 1);
+    setenv("NOTIFY_SOCKET", u->notify.path, 1);
     snprintf(text, sizeof text, "unix:path=%s/%s", u->dir,
              atomic_load(&u->answers) == UNIT_HAS_NO_BUS ? "nothing" : "bus");
     setenv("DBUS_SYSTEM_BUS_ADDRESS", text, 1);
@@ -229,7 +203,6 @@ void unit_keep(struct unit *u, int fd)
 
 void unit_open(struct unit *u, struct house *h, bool has_socket)
 {
-    const struct timeval soon = {0, 50000};
     char path[160];
     memset(u, 0, sizeof *u);
     u->house = h;
@@ -240,14 +213,12 @@ void unit_open(struct unit *u, struct house *h, bool has_socket)
     snprintf(u->dir, sizeof u->dir, "/tmp/polder-unit-XXXXXX");
     assert_non_null(mkdtemp(u->dir));
     snprintf(path, sizeof path, "%s/notify", u->dir);
-    u->notify = listen_at(SOCK_DGRAM, path);
-    setsockopt(u->notify, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon);
+    notify_open(&u->notify, path, hear, u);
     snprintf(path, sizeof path, "%s/bus", u->dir);
     u->bus = listen_at(SOCK_STREAM, path);
     snprintf(path, sizeof path, "%.80s/run/supervisor.sock", h->dir);
     if (has_socket)
         u->socket = listen_at(SOCK_SEQPACKET, path);
-    assert_int_equal(pthread_create(&u->thread, NULL, listen_to, u), 0);
     assert_int_equal(pthread_create(&u->bus_thread, NULL, serve_bus, u), 0);
 }
 
@@ -259,15 +230,12 @@ void unit_close(struct unit *u)
         waitpid(u->pid, NULL, 0);
     }
     atomic_store(&u->ends, true);
-    pthread_join(u->thread, NULL);
     pthread_join(u->bus_thread, NULL);
+    notify_close(&u->notify);
     unit_forget(u);
     if (u->socket >= 0)
         close(u->socket);
-    close(u->notify);
     close(u->bus);
-    snprintf(path, sizeof path, "%s/notify", u->dir);
-    unlink(path);
     snprintf(path, sizeof path, "%s/bus", u->dir);
     unlink(path);
     rmdir(u->dir);

@@ -7,7 +7,7 @@
 #ifndef POLDER_TEST_UNIT_H
 #define POLDER_TEST_UNIT_H
 #include "house.h"
-#include <pthread.h>
+#include "notify.h"
 
 enum unit_bus { UNIT_ANSWERS, UNIT_IS_SILENT, UNIT_HAS_NO_BUS };
 
@@ -15,8 +15,9 @@ struct unit {
     struct house *house;
     char dir[64];
     int socket; /* -1: the daemon makes its own */
-    int notify, bus;
-    pthread_t thread, bus_thread;
+    int bus;
+    struct notify notify;
+    pthread_t bus_thread;
     pid_t pid;
     atomic_bool is_ready, ends;
     atomic_uint stored, n_removed; /* "websockets" is there; FDSTOREREMOVE= */
