@@ -56,7 +56,7 @@ static void start_sentinel(struct trio *t, int i)
     char conf[512];
     struct redis *r = &t->at[i].sentinel;
     snprintf(conf, sizeof conf,
-             "sentinel monitor prod %s %d 2\nsentinel down-after-milliseconds prod 5000\n"
+             "sentinel monitor prod %s %d 2\nsentinel down-after-milliseconds prod 6000\n"
              "sentinel failover-timeout prod 10000\n",
              nets_address(0), STORE);
     *r = (struct redis){.port = SENTINEL, .open = true, .conf = conf, .sentinel = true};

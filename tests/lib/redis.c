@@ -40,7 +40,7 @@ bool redis_program(const char **path, const char **name)
     return find_program(valkey ? "valkey-check-rdb" : "redis-check-rdb", found);
 }
 
-static bool answers(struct redis *r)
+bool redis_answers(const struct redis *r)
 {
     redisContext *c = redisConnectUnix(r->sock);
     redisReply *reply = c && !c->err ? redisCommand(c, "PING") : NULL;
@@ -103,7 +103,7 @@ void redis_run(struct redis *r)
             exec_with_words(r, program, name);
         _exit(127);
     }
-    wait_until(answers(r), 10000);
+    wait_until(redis_answers(r), 10000);
 }
 
 void redis_start(struct redis *r)
@@ -160,15 +160,20 @@ const char *redis_do(struct redis *r, const char *format, ...)
     va_end(ap);
     for (char *word; n < 64 && (word = next_word(&next));)
         words[n++] = word;
-    redisContext *c = redisConnectUnix(r->sock);
-    assert_true(c && !c->err);
-    redisReply *reply = redisCommandArgv(c, n, (const char **)(void *)words, NULL);
+    redisContext *c;
+    redisReply *reply = NULL;
+    for (int tries = 3; !reply && tries--;
+         redisFree(c)) { /* Sentinel kills all clients now and then */
+        c = redisConnectUnix(r->sock);
+        if (!c || c->err)
+            fail_msg("%s: %s", r->sock, c ? c->errstr : "no memory");
+        reply = redisCommandArgv(c, n, (const char **)(void *)words, NULL);
+    }
     assert_non_null(reply);
     if (reply->type == REDIS_REPLY_INTEGER)
         snprintf(text, sizeof text, "%lld", reply->integer);
     else
         snprintf(text, sizeof text, "%s", reply->str ? reply->str : "");
     freeReplyObject(reply);
-    redisFree(c);
     return text;
 }

@@ -28,6 +28,7 @@ bool redis_program(const char **path, const char **name);
 void redis_start(struct redis *r);
 /* The same again, after redis_kill(): empty. */
 void redis_run(struct redis *r);
+bool redis_answers(const struct redis *r);
 void redis_kill(struct redis *r);
 void redis_remove(struct redis *r);
 /* Runs a command of words parted by spaces, which stand in quotes where they have some; the reply as text, in a static buffer. */

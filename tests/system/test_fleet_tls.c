@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The example of a fleet with TLS, admin/examples/fleet-*.conf, as it stands but for ports, paths and
- * passwords: real Redis servers, real stunnel, three hosts. */
+/* The example of a fleet with TLS, admin/examples/fleet-*.conf, as it stands but for ports, paths, passwords
+ * and patience: real Redis servers, Sentinels, stunnel, three hosts. */
 #include "harness.h"
 #include "redis.h"
 
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define HOSTS    3
-#define STORES   2
+#define STORES   3
 #define PASSWORD "the password of the test"
 
 static struct backend *backend;
@@ -27,7 +27,7 @@ static bool answers(struct asked *ask)
 struct fleet {
     char dir[64];
     unsigned store_port[STORES], end_port[STORES];
-    pid_t store[STORES], stunnel;
+    pid_t store[STORES], sentinel[STORES], stunnel;
     struct house host[HOSTS];
 };
 
@@ -140,31 +140,70 @@ static void start_store(struct fleet *f, int i, const char *certificate)
     const char *program, *called;
     char *text = read_example("fleet-redis.conf");
     snprintf(name, sizeof name, "redis-%d", i);
-    text =
-        put(text, "tls-port 6390", "tls-port %u\nbind 127.0.0.1\ndir %s", f->store_port[i], f->dir);
+    text = put(text, "tls-port 6390", "tls-port %u", f->store_port[i]);
+    text = put(text, "/var/lib/redis", "%s", f->dir);
+    text = put(text, "bind * -::*", "bind 127.0.0.1");
     text = put(text, "/etc/redis/store", "%s/%s", f->dir, certificate);
     text = put(text, "/etc/polder/store-ca", "%s/store-ca", f->dir);
     text = put(text, ">STORE-PASSWORD", "\">" PASSWORD "\"");
     text = put(text, "REPLICA-PASSWORD", "of-replicas");
-    if (i) {
+    text = put(text, "SENTINEL-PASSWORD", "of-sentinels");
+    if (i)
         text = put(text, "# replicaof store-a.internal 6390", "replicaof 127.0.0.1 %u",
                    f->store_port[0]);
-        text = put(text, "# masteruser", "masteruser");
-        text = put(text, "# masterauth", "masterauth");
-    }
     write_file(f, name, text);
     if (!redis_program(&program, &called))
         fail_msg("there is no %s: run `make deps-test`", called);
     f->store[i] = begin(f, program, called, name);
 }
 
+/* As it is queried here. */
+static struct redis sentinel_of(const struct fleet *f, int i)
+{
+    struct redis r = {.pid = f->sentinel[i]};
+    snprintf(r.sock, sizeof r.sock, "%s/s%d", f->dir, i);
+    return r;
+}
+
+static void start_sentinel(struct fleet *f, int i)
+{
+    char name[16];
+    const char *program, *called;
+    char *text = read_example("fleet-sentinel.conf");
+    snprintf(name, sizeof name, "sentinel-%d", i);
+    text = put(text, "tls-port 26390", "tls-port %u\nunixsocket %s", free_port(),
+               sentinel_of(f, i).sock);
+    text = put(text, "bind * -::*", "bind 127.0.0.1");
+    text = put(text, "/var/lib/redis", "%s", f->dir);
+    text = put(text, "/etc/redis/store", "%s/store-%c", f->dir, 'a' + i);
+    text = put(text, "/etc/polder/store-ca", "%s/store-ca", f->dir);
+    text = put(text, "store-a.internal 6390", "127.0.0.1 %u", f->store_port[0]);
+    text = put(text, "SENTINEL-PASSWORD", "of-sentinels");
+    text = put(text, "down-after-milliseconds prod 6000", "down-after-milliseconds prod 1000");
+    write_file(f, name, text);
+    redis_program(&program, &called);
+    f->sentinel[i] =
+        begin(f, program, strstr(called, "valkey") ? "valkey-sentinel" : "redis-sentinel", name);
+}
+
+static bool knows_the_others(struct fleet *f, int i)
+{
+    struct redis r = sentinel_of(f, i);
+    return redis_answers(&r) &&
+           strstr(redis_do(&r, "INFO sentinel"), "status=ok,address=127.0.0.1") &&
+           strstr(redis_do(&r, "INFO sentinel"), "slaves=2,sentinels=3");
+}
+
 static void start_stunnel(struct fleet *f)
 {
     char *text = read_example("fleet-stunnel.conf");
-    text = put(text, "127.0.0.1:6391", "127.0.0.1:%u", f->end_port[0]);
-    text = put(text, "127.0.0.1:6392", "127.0.0.1:%u", f->end_port[1]);
-    text = put(text, "store-a.internal:6390", "127.0.0.1:%u", f->store_port[0]);
-    text = put(text, "store-b.internal:6390", "127.0.0.1:%u", f->store_port[1]);
+    for (int i = 0; i < STORES; i++) {
+        char end_at[32], store_at[32];
+        snprintf(end_at, sizeof end_at, "127.0.0.1:639%d", 1 + i);
+        snprintf(store_at, sizeof store_at, "store-%c.internal:6390", 'a' + i);
+        text = put(text, end_at, "127.0.0.1:%u", f->end_port[i]);
+        text = put(text, store_at, "127.0.0.1:%u", f->store_port[i]);
+    }
     text = put(text, "/etc/polder", "%s", f->dir);
     write_file(f, "stunnel.conf", text);
     f->stunnel = begin(f, "stunnel", "stunnel", "stunnel.conf");
@@ -177,8 +216,11 @@ static void start_host(struct fleet *f, int i)
     text = put(text, "\nlisten", "\n# listen");
     text = put(text, "\nuser ", "\n# user ");
     text = put(text, "\nops ", "\n# ops ");
-    text = put(text, "127.0.0.1:6391", "127.0.0.1:%u", f->end_port[0]);
-    text = put(text, "127.0.0.1:6392", "127.0.0.1:%u", f->end_port[1]);
+    for (int k = 0; k < STORES; k++) {
+        char end_at[32];
+        snprintf(end_at, sizeof end_at, "127.0.0.1:639%d", 1 + k);
+        text = put(text, end_at, "127.0.0.1:%u", f->end_port[k]);
+    }
     text = put(text, "  # host: ", "  host = \"h%d\" # ", i);
     text = put(text, "127.0.0.1:3000", "127.0.0.1:%u", backend_port(backend));
     house_start(&f->host[i], 1, "%s", text);
@@ -200,6 +242,7 @@ static void start(struct fleet *f)
     make_authority(f, "store-ca");
     make_certificate(f, "store-a", "store-ca");
     make_certificate(f, "store-b", "store-ca");
+    make_certificate(f, "store-c", "store-ca");
     make_certificate(f, "host", "store-ca");
     for (int i = 0; i < STORES; i++) {
         f->store_port[i] = free_port();
@@ -207,6 +250,7 @@ static void start(struct fleet *f)
     }
     start_store(f, 0, "store-a");
     start_store(f, 1, "store-b");
+    start_store(f, 2, "store-c");
     start_stunnel(f);
     for (int i = 0; i < HOSTS; i++)
         start_host(f, i);
@@ -219,7 +263,7 @@ static void stop(struct fleet *f)
     for (int i = 0; i < HOSTS; i++)
         house_remove(&f->host[i]);
     for (int i = 0; i < STORES; i++)
-        end(&f->store[i]);
+        end(&f->store[i]), end(&f->sentinel[i]);
     end(&f->stunnel);
     run("rm -rf %s", f->dir);
 }
@@ -243,7 +287,7 @@ static void the_example_with_tls_works_as_it_stands(void **state)
     (void)state;
     struct fleet f;
     const char *out;
-    char first[64];
+    char first[64], first_in_use[80];
     if (system("command -v stunnel >/dev/null && command -v openssl >/dev/null") != 0) {
         fprintf(stderr,
                 "test_fleet_tls: NOT TESTED: there is no stunnel (stunnel4), or no openssl\n");
@@ -251,6 +295,7 @@ static void the_example_with_tls_works_as_it_stands(void **state)
     }
     start(&f);
     snprintf(first, sizeof first, "redis://127.0.0.1:%u/0", f.end_port[0]);
+    snprintf(first_in_use, sizeof first_in_use, "store     %s", first);
     for (int i = 0; i < HOSTS; i++)
         assert_true(fleet_says(&f.host[i], first));
     assert_int_equal(ctl(&f.host[1], &out, "cache invalidate --all"), 0);
@@ -272,6 +317,19 @@ static void the_example_with_tls_works_as_it_stands(void **state)
     wait_until(fleet_says(&f.host[0], "it is not the master"), 10000); /* store-b */
     wait_until(fleet_says(&f.host[0], first), 10000);
     assert_true(fleet_says(&f.host[0], "state     cut off"));
+    /* the store itself, and then none: another one becomes the master */
+    end(&f.store[0]);
+    start_store(&f, 0, "store-a");
+    wait_until(fleet_says(&f.host[0], "state     member"), 15000); /* it has replicas */
+    for (int i = 0; i < STORES; i++)
+        start_sentinel(&f, i);
+    for (int i = 0; i < STORES; i++)
+        wait_until(knows_the_others(&f, i), 20000);
+    end(&f.store[0]);
+    for (int i = 0; i < HOSTS; i++)
+        wait_until(!fleet_says(&f.host[i], first_in_use) &&
+                       fleet_says(&f.host[i], "state     member"),
+                   20000);
     stop(&f);
 }
 
