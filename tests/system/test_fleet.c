@@ -227,6 +227,28 @@ static void strangers_and_namesakes_are_named(void **state)
     stop(&f);
 }
 
+/* What hosts say of themselves, and to each other, takes no more room; what would is refused. */
+static void a_store_without_memory_keeps_its_hosts(void **state)
+{
+    (void)state;
+    struct fleet f;
+    const char *out;
+    start(&f, "serve");
+    redis_do(&f.redis, "CONFIG SET maxmemory 1");
+    assert_non_null(strstr(redis_do(&f.redis, "SET x y"), "OOM"));
+    house_stop(&f.host[2]);
+    house_run(&f.host[2]);
+    wait_until(is_member(&f.host[2]), 10000);
+    for (int i = 0; i < HOSTS; i++)
+        seen(&f.host[i], "/a");
+    const unsigned now = atomic_fetch_add(&version, 1) + 1;
+    assert_int_equal(ctl(&f.host[0], &out, "cache invalidate /a"), 0);
+    assert_non_null(strstr(out, "hosts        2"));
+    for (int i = 0; i < HOSTS; i++)
+        assert_int_equal(seen(&f.host[i], "/a"), now);
+    stop(&f);
+}
+
 /* What it says to whatever it is asked. */
 static const char *_Atomic nonsense;
 
@@ -299,6 +321,7 @@ int main(void)
         cmocka_unit_test(a_store_that_has_lost_its_data_is_noticed),
         cmocka_unit_test(while_it_is_cut_off_a_host_does_what_the_file_says),
         cmocka_unit_test(strangers_and_namesakes_are_named),
+        cmocka_unit_test(a_store_without_memory_keeps_its_hosts),
         cmocka_unit_test(a_store_that_is_none_is_left_and_named),
     };
     return run_with_backend(stories, &backend, answers);

@@ -27,6 +27,10 @@
 
 #define FLEET_LOG_MAX "100000" /* entries that are kept, about */
 
+/* Before a script that takes no more room than there was, or little: it also runs in a store whose memory is
+ * used up, which shared objects and what limits have counted may do. */
+#define FLEET_ALWAYS "#!lua flags=allow-oom\n"
+
 #define FLEET_NOW                                                                                  \
     "local t = redis.call('TIME')\n"                                                               \
     "local now = t[1] * 1000 + math.floor(t[2] / 1000)\n"
@@ -41,7 +45,7 @@
 
 /* KEYS log count epoch hosts run fence; ARGV host instance digits run: {epoch, count, first id of the log,
  * now}, or {"taken"} where a living host has that name, {"fenced", name of the other master}. */
-static const char fleet_script_enter[] = FLEET_NOW FLEET_ANEW
+static const char fleet_script_enter[] = FLEET_ALWAYS FLEET_NOW FLEET_ANEW
     "local by = redis.call('GET', KEYS[6])\n"
     "if by then return {'fenced', by} end\n"
     "local other = redis.call('HGET', KEYS[4], ARGV[1])\n"
@@ -67,14 +71,14 @@ static const char fleet_script_enter[] = FLEET_NOW FLEET_ANEW
 /* KEYS epoch fence; ARGV the epoch that is to end, name of the other master, ms: "fenced", or "changed"
  * where the epoch is another one. */
 static const char fleet_script_fence[] =
-    "if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 'changed' end\n"
-    "redis.call('SET', KEYS[1], 'fenced')\n"
-    "redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])\n"
-    "return 'fenced'\n";
+    FLEET_ALWAYS "if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 'changed' end\n"
+                 "redis.call('SET', KEYS[1], 'fenced')\n"
+                 "redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])\n"
+                 "return 'fenced'\n";
 
 /* KEYS log count epoch hosts; ARGV host instance epoch applied lease digits: {epoch, count, now, name,
  * value, name, value...}. A host in another epoch gets no lease. */
-static const char fleet_script_renew[] = FLEET_NOW FLEET_ANEW
+static const char fleet_script_renew[] = FLEET_ALWAYS FLEET_NOW FLEET_ANEW
     "local epoch = redis.call('GET', KEYS[3]) or ''\n"
     "if epoch == ARGV[3] then\n"
     "  redis.call('HSET', KEYS[4], ARGV[1], ARGV[2]..' '..ARGV[3]..' '..ARGV[4]..' "
@@ -99,7 +103,7 @@ static const char fleet_script_renew[] = FLEET_NOW FLEET_ANEW
 /* KEYS log count epoch; ARGV epoch, digits, what this host has applied, entries...: {epoch, number of
  * the last}. Nothing is added in another epoch. Where strangers have put their own ids into the log it
  * begins anew. */
-static const char fleet_script_append[] = FLEET_NOW FLEET_ANEW
+static const char fleet_script_append[] = FLEET_ALWAYS FLEET_NOW FLEET_ANEW
     "local epoch = redis.call('GET', KEYS[3]) or ''\n"
     "if epoch ~= ARGV[1] then return {epoch, '0'} end\n"
     "if count < tonumber(ARGV[3]) then\n"
