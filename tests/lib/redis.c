@@ -57,8 +57,9 @@ static void write_conf(const struct redis *r, const char *path)
 {
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    fprintf(f, "port %u\nbind %s\nprotected-mode %s\nunixsocket %s\ndir %s\n", r->port,
-            r->open ? "0.0.0.0" : "127.0.0.1", r->open ? "no" : "yes", r->sock, r->dir);
+    fprintf(f, "port %u\nbind %s\nprotected-mode %s\nunixsocket %s\ndir %s\nlogfile %s/log\n",
+            r->port, r->open ? "0.0.0.0" : "127.0.0.1", r->open ? "no" : "yes", r->sock, r->dir,
+            r->dir);
     if (!r->sentinel)
         fprintf(f, "save \"\"\nappendonly no\nrepl-diskless-sync-delay 0\n");
     if (r->master)

@@ -408,7 +408,7 @@ static void view_servers(const struct fleet *f, struct fleet_view *out)
     for (uint32_t i = 0; i < out->n_servers; i++)
         out->server[i] = (struct fleet_server_view){
             .name = f->base.config->stores[i].text,
-            .why = f->servers.at[i].why,
+            .why = fleet_servers_why(&f->servers, i),
             .state =
                 f->state == MEMBER && i == at ? "followed" : fleet_servers_state(&f->servers, i),
         };

@@ -55,7 +55,7 @@ bool fleet_run(struct fleet *f, enum fleet_script script, int n_keys, int argc, 
 
 /* For display. */
 struct fleet_server_view {
-    const char *name, *why; /* why: it is unreachable */
+    const char *name, *why; /* why: of fleet_servers_why() */
     const char *state;      /* "followed", "fenced", or what it says of itself */
 };
 struct fleet_view {

@@ -10,6 +10,7 @@
 
 #define ROUND_MS  500
 #define ANSWER_MS 800 /* the longest a server may take */
+#define QUORUM    3   /* servers of which a part can tell that it is the smaller one */
 
 /* ---- which is better ---- */
 
@@ -103,6 +104,14 @@ const char *fleet_servers_state(const struct fleet_servers *s, uint32_t at)
     return server->role == FLEET_ROLE_MASTER && is_fenced(server) ? "fenced" : names[server->role];
 }
 
+const char *fleet_servers_why(const struct fleet_servers *s, uint32_t at)
+{
+    const struct fleet_server *server = &s->at[at];
+    return server->role == FLEET_ROLE_MASTER && !server->needs_replica && s->n >= QUORUM
+               ? "takes writes without a replica: min-replicas-to-write is not set"
+               : server->why;
+}
+
 void fleet_servers_fence(struct fleet_servers *s, uint32_t at)
 {
     for (uint32_t i = 0; i < s->n; i++)
@@ -186,10 +195,13 @@ static void on_run(void *arg, const redisReply *r)
 static void on_role(void *arg, const redisReply *r)
 {
     struct fleet_server *s = arg;
-    char role[FLEET_ID_SIZE];
+    char role[FLEET_ID_SIZE], good[FLEET_ID_SIZE];
     if (!is_text(s, r))
         return;
     take_field(r, "role:", role);
+    take_field(r, "min_slaves_good_slaves:", good); /* is there where it matters */
+    s->needs_replica = *good;
+    s->lacks_replica = !strcmp(good, "0");
     s->role = !strcmp(role, "master") ? FLEET_ROLE_MASTER : FLEET_ROLE_REPLICA;
     *s->why = 0;
 }
@@ -202,8 +214,8 @@ static void on_epoch(void *arg, const redisReply *r)
         return;
     const char *run = fleet_reply_text(r, 0), *epoch = fleet_reply_text(r, 1);
     snprintf(s->epoch, sizeof s->epoch, "%s", epoch ? epoch : "");
-    s->adopted = s->role == FLEET_ROLE_MASTER && run && epoch && !strcmp(run, s->run_id) &&
-                 *epoch && strspn(epoch, "0123456789") == strlen(epoch);
+    s->adopted = s->role == FLEET_ROLE_MASTER && !s->lacks_replica && run && epoch &&
+                 !strcmp(run, s->run_id) && *epoch && strspn(epoch, "0123456789") == strlen(epoch);
     end_question(s);
 }
 

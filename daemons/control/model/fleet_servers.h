@@ -6,7 +6,8 @@
  *
  * Of two masters all hosts prefer the one that hosts follow (its epoch is of its own run), of two such
  * the one whose epoch began later, else the first in the list. So a fleet stays where it is for as long
- * as that is a master.
+ * as that is a master. One that lacks the replicas without which it takes no writes gives no leases: it is as
+ * one that no hosts follow.
  *
  * A host that follows the better one fences the other: it takes its epoch away, so that every host that
  * follows it loses its lease, and forbids a new one for as long as a lease. That is renewed while both are
@@ -35,7 +36,9 @@ struct fleet_server {
     char why[160]; /* unreachable */
     char run_id[FLEET_ID_SIZE];
     char epoch[24];     /* as it stands there; "": none */
-    bool adopted;       /* that is of this run: hosts follow it */
+    bool adopted;       /* that is of this run, and it takes writes: hosts follow it */
+    bool needs_replica; /* it takes no writes where it hears of none (min-replicas-to-write)... */
+    bool lacks_replica; /* ...and it does not */
     uint64_t fenced_ms; /* the last time; 0: never */
     uint64_t hold_ms;   /* until then hosts may live there that are not waited for */
 };
@@ -72,6 +75,9 @@ bool fleet_servers_are_replicas(const struct fleet_servers *s, uint32_t at);
 void fleet_servers_fence(struct fleet_servers *s, uint32_t at);
 /* Until then (mono) hosts may have a lease of another master. */
 uint64_t fleet_servers_hold_ms(const struct fleet_servers *s);
+/* Why it cannot be reached; or that it may be a master on one side of a network that is split, where three
+ * servers could do without. "": neither. */
+const char *fleet_servers_why(const struct fleet_servers *s, uint32_t at);
 /* "unknown", "unreachable", "replica", "master"; "fenced": a master that this host has fenced. */
 const char *fleet_servers_state(const struct fleet_servers *s, uint32_t at);
 #endif
