@@ -24,11 +24,15 @@ struct check {
     unsigned errors;
 };
 
-static void __attribute__((format(printf, 3, 4)))
-say(struct check *c, bool error, const char *fmt, ...)
+/* line 0: what is meant stands nowhere in the file. */
+static void __attribute__((format(printf, 4, 5)))
+say(struct check *c, int line, bool error, const char *fmt, ...)
 {
     va_list ap;
-    fprintf(stderr, "%s: %s", c->config->path, error ? "" : "warning: ");
+    fputs(c->config->path, stderr);
+    if (line)
+        fprintf(stderr, ":%d", line);
+    fputs(error ? ": " : ": warning: ", stderr);
     va_start(ap, fmt);
     vfprintf(stderr, fmt, ap);
     va_end(ap);
@@ -42,9 +46,10 @@ static void check_names(struct check *c)
 {
     const struct config *config = c->config;
     if (config->user[0] && !getpwnam(config->user))
-        say(c, geteuid() == 0, "user: there is no user \"%s\" on this machine", config->user);
+        say(c, config->line.user, geteuid() == 0, "user: there is no user \"%s\" on this machine",
+            config->user);
     if (config->admin_group[0] && !getgrnam(config->admin_group))
-        say(c, false,
+        say(c, config->line.admin_group, false,
             "admin.group: there is no group \"%s\" on this machine: only root and the service's "
             "user have access",
             config->admin_group);
@@ -88,16 +93,16 @@ static void check_log(struct check *c)
         code = access_as(config->user, slash ? directory : ".", W_OK | X_OK);
     }
     if (code)
-        say(c, true, "access_log: user %s cannot write %s: %s",
+        say(c, config->line.access_log, true, "access_log: user %s cannot write %s: %s",
             config->user[0] ? config->user : "this one", config->access_log_path, strerror(code));
 }
 
 /* One that is not there yet is made at the start, as root if started by root. */
-static void check_directory(struct check *c, const char *key, const char *path)
+static void check_directory(struct check *c, int line, const char *key, const char *path)
 {
     const int code = access_as(c->config->user, path, W_OK | X_OK);
     if (code && code != ENOENT)
-        say(c, code != EROFS, "%s: user %s cannot write %s: %s", key,
+        say(c, line, code != EROFS, "%s: user %s cannot write %s: %s", key,
             c->config->user[0] ? c->config->user : "this one", path, strerror(code));
 }
 
@@ -142,7 +147,7 @@ static bool is_among(const char *lines, const char *text)
     return false;
 }
 
-static void check_port(struct check *c, const char *key, const struct config_address *a)
+static void check_port(struct check *c, int line, const char *key, const struct config_address *a)
 {
     const int on = 1;
     if (a->sa.ss_family == AF_UNIX)
@@ -155,7 +160,7 @@ static void check_port(struct check *c, const char *key, const struct config_add
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     if (bind(fd, (const struct sockaddr *)&a->sa, a->len) < 0 && errno != EACCES &&
         !(a->may_lack && errno == EADDRNOTAVAIL))
-        say(c, false, "%s: %s cannot be bound now: %s", key, a->text, strerror(errno));
+        say(c, line, false, "%s: %s cannot be bound now: %s", key, a->text, strerror(errno));
     close(fd);
 }
 
@@ -176,13 +181,13 @@ static void check_addresses(struct check *c)
     const bool runs = running_listeners(config, &systemd, lines, sizeof lines);
     for (uint32_t i = 0; i < config->n_listen && !systemd; i++)
         if (!is_among(lines, config->listen[i].text))
-            check_port(c, "listen", &config->listen[i]);
+            check_port(c, config->line.listen, "listen", &config->listen[i]);
     if (config->ops_listen.len && !runs) /* one that runs has it, or tells of it */
-        check_port(c, "ops.listen", &config->ops_listen);
+        check_port(c, config->line.ops_listen, "ops.listen", &config->ops_listen);
     if (!systemd)
         return;
     one_line(lines);
-    say(c, false,
+    say(c, config->line.listen, false,
         "listen is not used: systemd passes the sockets, and polderd listens on %s; "
         "ListenStream= of the socket unit decides",
         lines);
@@ -193,8 +198,8 @@ int check_machine(const struct config *config)
     struct check c = {.config = config};
     check_names(&c);
     check_log(&c);
-    check_directory(&c, "state_dir", config->state_dir);
-    check_directory(&c, "runtime_dir", config->runtime_dir);
+    check_directory(&c, config->line.state_dir, "state_dir", config->state_dir);
+    check_directory(&c, config->line.runtime_dir, "runtime_dir", config->runtime_dir);
     check_addresses(&c);
     return c.errors ? -1 : 0;
 }

@@ -8,7 +8,6 @@
 #include "polder/config_keys.h"
 #include "polder/log.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,20 +68,16 @@ static void copy_value(struct supervisor *s, const struct config_row *row,
 }
 
 static const char *text_of(const struct config_row *row, const struct config_websocket *w,
-                           char out[40])
+                           char out[CONFIG_NUMBER_TEXT])
 {
     double real;
-    const char *word;
     if (row->count_at) {
-        snprintf(out, 40, "%u of them", w->n_origins);
+        snprintf(out, CONFIG_NUMBER_TEXT, "%u of them", w->n_origins);
     } else if (row->type == TYPE_NUMBER) {
         memcpy(&real, (const char *)w + row->live_at, sizeof real);
-        snprintf(out, 40, "%g", real);
+        snprintf(out, CONFIG_NUMBER_TEXT, "%g", real);
     } else {
-        word = config_word(row, config_live_number(row, w));
-        if (word)
-            return word;
-        snprintf(out, 40, "%" PRIu64, config_live_number(row, w));
+        config_number_text(row, config_live_number(row, w), out);
     }
     return out;
 }
@@ -91,14 +86,14 @@ static const char *text_of(const struct config_row *row, const struct config_web
 static void tell(const char *route, const struct config_row *row, bool kept,
                  const struct config_websocket *was, const struct config_websocket *now)
 {
-    char a[40], b[40];
-    const char *ms = row->type == TYPE_DURATION ? "_ms" : "", *space = *route ? " " : "";
+    char a[CONFIG_NUMBER_TEXT], b[CONFIG_NUMBER_TEXT];
+    const char *space = *route ? " " : "";
     if (kept)
-        log_info("reload: kept websocket%s%s %s%s %s (file: %s)", space, route, row->key, ms,
+        log_info("reload: kept websocket%s%s %s %s (file: %s)", space, route, row->key,
                  text_of(row, was, a), text_of(row, now, b));
     else
-        log_warning("reload: reset websocket%s%s %s%s %s -> %s: the file's value has changed",
-                    space, route, row->key, ms, text_of(row, was, a), text_of(row, now, b));
+        log_warning("reload: reset websocket%s%s %s %s -> %s: the file's value has changed", space,
+                    route, row->key, text_of(row, was, a), text_of(row, now, b));
 }
 
 static const struct config_row *next_value(const struct config_row *row)

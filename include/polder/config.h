@@ -367,6 +367,10 @@ struct config {
     /* valid, but probably not intended: "FILE:LINE: warning: ..." */
     const char *const *warnings;
     uint32_t n_warnings;
+    /* where what only the machine can judge is stated; 0: nowhere */
+    struct config_lines {
+        int user, access_log, state_dir, runtime_dir, admin_group, listen, ops_listen;
+    } line;
 };
 
 static inline bool config_has_websockets(const struct config *config)

@@ -122,6 +122,10 @@ const char *config_value(const struct config_row *row, const char *text, uint64_
 const char *config_number_check(const struct config_row *row, uint64_t number);
 /* The word of an enumeration, such as "sliding"; NULL: the row has no words, or not so many. */
 const char *config_word(const struct config_row *row, uint64_t number);
+/* A number of it as it would be written in the file: "5m", "64M", "gcra", "true". */
+#define CONFIG_NUMBER_TEXT 24
+void config_number_text(const struct config_row *row, uint64_t number,
+                        char out[CONFIG_NUMBER_TEXT]);
 
 /* ---- values in structs ---- */
 

@@ -182,6 +182,23 @@ static void take_given(struct config_parse *p, struct config_alert *a,
 }
 
 /* One that is not built in. */
+static void complain_metric(struct config_parse *p, const struct config_alert *a,
+                            const char *metric)
+{
+    const char *near = NULL;
+    unsigned fewest = CONFIG_NEAR_EDITS;
+    for (uint32_t i = 0; i < HISTORY_SERIES; i++)
+        config_nearer(metric, history_kind((enum history_series)i)->name, &near, &fewest);
+    for (uint32_t i = 0; i < HISTORY_SERVER_SERIES; i++)
+        config_nearer(metric, history_server_kind((enum history_server_series)i)->name, &near,
+                      &fewest);
+    config_complain(p, a->line,
+                    "alert \"%.100s\": there is no metric \"%.40s\"; %s%s%spolder-metrics(7) lists "
+                    "them, in its section History",
+                    a->name, metric, near ? "did you mean \"" : "", near ? near : "",
+                    near ? "\"? " : "");
+}
+
 static void begin_own(struct config_parse *p, struct config_alert *a, const char *metric,
                       uint64_t stated)
 {
@@ -196,10 +213,7 @@ static void begin_own(struct config_parse *p, struct config_alert *a, const char
                  "none of that name is built in; expected metric = \"p95\" or another of "
                  "polder-metrics(7)");
     else if (!find_metric(a, metric))
-        config_complain(p, a->line,
-                        "alert \"%.100s\": there is no metric \"%.40s\"; expected one of "
-                        "polder-metrics(7), section History",
-                        a->name, metric);
+        complain_metric(p, a, metric);
     else
         find_unit(a, "");
     if (!(stated & (CONFIG_BIT(ALERT, above) | CONFIG_BIT(ALERT, below))))

@@ -162,11 +162,14 @@ void config_check_max_body(struct config_parse *p, cfg_t *s, struct config_cache
     const uint64_t max = config_max_body_of(max_bytes);
     if (c->value.max_body <= max)
         return;
-    if (c->set & CONFIG_BIT(CACHE, max_body))
+    if (c->set & CONFIG_BIT(CACHE, max_body)) {
+        char text[CONFIG_NUMBER_TEXT];
+        config_number_text(&config_rows[CONFIG_CACHE_max_body], max, text);
         config_complain(p, config_line_of(p, s, "max_body"),
                         "max_body is more than a quarter of max_bytes, which is the longest body "
-                        "that the store takes; expected at most %llu bytes",
-                        (unsigned long long)max);
+                        "that the store takes; expected at most %s",
+                        text);
+    }
     c->value.max_body = max;
 }
 

@@ -172,9 +172,8 @@ static void build_ops(struct config_parse *p, struct config *c)
 {
     cfg_t *ops = config_section(p->root, "ops");
     const char *why, *text = config_stated(ops, "listen");
-    if (text && config_address_parse(p->arena, text, false, &c->ops_listen, &why))
-        config_complain(p, config_line_of(p, ops, "listen"),
-                        "ops.listen: \"%s\" is wrong; expected %s", text, why);
+    if (text) /* what is wrong with it has been complained of */
+        config_address_parse(p->arena, text, false, &c->ops_listen, &why);
     config_read(p, ops, CONFIG_SECTION_OPS, c);
     config_check_each(p, ops, "hosts", c->ops_hosts, c->n_ops_hosts, is_host_name,
                       "a name without scheme and port, such as \"ops.example.org\"");
@@ -211,4 +210,13 @@ void config_build_process(struct config_parse *p, struct config *c)
     build_ops(p, c);
     config_read(p, config_section(r, "admin"), CONFIG_SECTION_ADMIN, c);
     build_telemetry(p, c);
+    c->line = (struct config_lines){
+        .user = config_line_of(p, r, "user"),
+        .access_log = config_line_of(p, r, "access_log"),
+        .state_dir = config_line_of(p, r, "state_dir"),
+        .runtime_dir = config_line_of(p, r, "runtime_dir"),
+        .admin_group = config_line_of(p, config_section(r, "admin"), "group"),
+        .listen = config_line_of(p, r, "listen"),
+        .ops_listen = config_line_of(p, config_section(r, "ops"), "listen"),
+    };
 }

@@ -36,7 +36,11 @@ static void build_servers(struct config_parse *p, cfg_t *s, struct config *c,
         v->upstream = u;
         v->index = c->n_servers++;
         if (config_address_parse(p->arena, text, true, &v->address, &why))
-            config_complain(p, v->line, "server: \"%s\" is wrong; expected %s", text, why);
+            config_complain(
+                p, v->line,
+                "server: \"%.200s\" is wrong; expected \"HOST:PORT\", \"[V6]:PORT\" "
+                "or \"unix:/PATH\"%s",
+                text, strstr(text, "://") ? ", without a scheme: backends are asked by HTTP" : "");
     }
 }
 

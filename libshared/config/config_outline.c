@@ -18,7 +18,8 @@
 struct outline {
     struct config_parse *p;
     struct config_lexer lexer;
-    uint32_t tops; /* sections at the top so far */
+    uint32_t tops;  /* sections at the top so far */
+    int value_line; /* of the last value */
 };
 
 /* Where the walk is: in a section, or at the top (row NULL). */
@@ -61,6 +62,21 @@ static const char *word_of(const struct config_token *t, char word[WORD_SIZE])
     return word;
 }
 
+/* ---- what is known ---- */
+
+static const struct config_section_row *section_find(const struct place *in,
+                                                     const struct config_token *name)
+{
+    char word[WORD_SIZE];
+    const char *parent = in ? in->row ? in->row->name : "" : "";
+    word_of(name, word);
+    for (size_t i = 0; i < config_section_rows_count; i++)
+        if (!strcmp(config_section_rows[i].parent, parent) &&
+            !strcmp(config_section_rows[i].name, word))
+            return &config_section_rows[i];
+    return NULL;
+}
+
 /* ---- values ---- */
 
 static bool skip_list(struct outline *o)
@@ -84,14 +100,20 @@ static bool skip_list(struct outline *o)
     }
 }
 
-static bool skip_value(struct outline *o)
+/* Returns its first token; of another kind than TEXT and OPEN: the syntax is wrong. */
+static struct config_token skip_value(struct outline *o)
 {
-    const struct config_token t = config_token_next(&o->lexer);
-    return t.kind == TOKEN_TEXT || (t.kind == TOKEN_OPEN && skip_list(o));
+    struct config_token t = config_token_next(&o->lexer);
+    if (t.kind == TOKEN_OPEN && !skip_list(o))
+        t.kind = TOKEN_OTHER;
+    o->value_line = o->lexer.line;
+    return t;
 }
 
 static void complain_open(struct outline *o, int line)
 {
+    if (o->lexer.lost)
+        return;
     config_complain(o->p, line, "the section that begins here is not closed; expected a closing }");
     o->lexer.broken = true;
 }
@@ -133,6 +155,28 @@ static bool homes_of(const char *name, char *out, size_t size)
     return *out;
 }
 
+/* "key: value" and "section:", as other languages have it. False: it is not that. */
+static bool complain_colon(struct outline *o, const struct config_token *name,
+                           const struct place *in)
+{
+    char word[WORD_SIZE];
+    struct config_token t = inner(name);
+    if (t.len < 2 || t.at[t.len - 1] != ':')
+        return false;
+    t.len--;
+    word_of(&t, word);
+    const char *section = config_section_names[keys_of(in)];
+    const struct config_section_row *row = section_find(in, &t);
+    if (!row && !config_row_of(keys_of(in), word))
+        return false;
+    config_complain(o->p, name->line, "unknown key \"%s:\"%s%s; expected %s%s", word,
+                    *section ? " in " : "", section, word,
+                    !row          ? " = VALUE"
+                    : row->titled ? " \"TITLE\" { }"
+                                  : " { }");
+    return true;
+}
+
 static void complain_unknown(struct outline *o, const struct config_token *name,
                              const struct place *in)
 {
@@ -140,14 +184,17 @@ static void complain_unknown(struct outline *o, const struct config_token *name,
     const char *section = config_section_names[keys_of(in)],
                *near = config_nearest(word_of(name, word), keys_of(in));
     const bool home = homes_of(word, homes, sizeof homes);
+    if (complain_colon(o, name, in))
+        return;
     if (!near && in->row && config_row_of(CONFIG_SECTION_TOP, word))
         config_complain(o->p, name->line,
                         "%s belongs to the top level; expected a } that closes the section of "
                         "line %d before it",
                         word, in->opened);
     else if (home)
-        config_complain(o->p, name->line, "unknown key \"%s\"%s%s; it belongs to %s { }", word,
-                        *section ? " in " : "", section, homes);
+        config_complain(o->p, name->line, "unknown key \"%s\"%s%s; it belongs to %s { }%s%s%s",
+                        word, *section ? " in " : "", section, homes,
+                        near ? "; or did you mean \"" : "", near ? near : "", near ? "\"?" : "");
     else if (!strcmp(word, "include"))
         config_complain(o->p, name->line,
                         "unknown key \"include\"; there is none: one file holds everything, and "
@@ -160,12 +207,18 @@ static void complain_unknown(struct outline *o, const struct config_token *name,
 
 /* seen: lines by the row's number, of this section alone */
 static void note_key(struct outline *o, const struct config_token *name,
-                     const struct config_token *assign, const struct place *in, int *seen)
+                     const struct config_token *assign, const struct place *in, int *seen,
+                     bool list)
 {
     char word[WORD_SIZE];
     const struct config_row *row = config_row_of(keys_of(in), word_of(name, word));
     if (!row) {
         complain_unknown(o, name, in);
+        blank(o, name);
+        return;
+    }
+    if (list && !config_row_is_list(row)) {
+        config_complain(o->p, name->line, "%s takes one value; expected %s = VALUE", word, word);
         blank(o, name);
         return;
     }
@@ -179,19 +232,6 @@ static void note_key(struct outline *o, const struct config_token *name,
 }
 
 /* ---- sections ---- */
-
-static const struct config_section_row *section_find(const struct place *in,
-                                                     const struct config_token *name)
-{
-    char word[WORD_SIZE];
-    const char *parent = in ? in->row ? in->row->name : "" : "";
-    word_of(name, word);
-    for (size_t i = 0; i < config_section_rows_count; i++)
-        if (!strcmp(config_section_rows[i].parent, parent) &&
-            !strcmp(config_section_rows[i].name, word))
-            return &config_section_rows[i];
-    return NULL;
-}
 
 /* There is one of the same kind and title in the same place, or as many as there may be. */
 static bool is_repeated(struct outline *o, const struct config_section_row *row, uint32_t parent,
@@ -266,7 +306,13 @@ static bool take_section(struct outline *o, const struct place *in, const struct
     }
     char word[WORD_SIZE];
     if (t.kind != TOKEN_OPEN && !row && !config_row_of(keys_of(in), word_of(name, word))) {
-        complain_unknown(o, name, in);
+        if (name->line == o->value_line)
+            config_complain(o->p, name->line,
+                            "\"%s\" follows a value on its line; expected quotes around a value "
+                            "with spaces, or KEY = VALUE",
+                            word);
+        else
+            complain_unknown(o, name, in);
         o->lexer.broken = true;
     }
     if (t.kind != TOKEN_OPEN || (row && row->titled != titled))
@@ -282,6 +328,24 @@ static bool take_section(struct outline *o, const struct place *in, const struct
     return enter_section(o, in, row, name, &title);
 }
 
+/* Behind "KEY =". False: the syntax is wrong. */
+static bool take_value(struct outline *o, const struct place *in, const struct config_token *name,
+                       const struct config_token *assign, int *seen)
+{
+    const struct config_section_row *row = section_find(in, name);
+    if (row) {
+        config_complain(o->p, name->line, "%s is a section; expected %s%s { }", row->name,
+                        row->name, row->titled ? " \"TITLE\"" : "");
+        o->lexer.broken = true;
+        return false;
+    }
+    const struct config_token value = skip_value(o);
+    if (value.kind != TOKEN_TEXT && value.kind != TOKEN_OPEN)
+        return false;
+    note_key(o, name, assign, in, seen, value.kind == TOKEN_OPEN);
+    return true;
+}
+
 /* One section, or the file. */
 static bool walk(struct outline *o, const struct place *in)
 {
@@ -293,14 +357,9 @@ static bool walk(struct outline *o, const struct place *in)
         if (name.kind != TOKEN_TEXT)
             return name.kind == (in->row ? TOKEN_CLOSE : TOKEN_END);
         const struct config_token t = config_token_next(&o->lexer);
-        if (t.kind != TOKEN_ASSIGN) {
-            if (!take_section(o, in, &name, t))
-                return false;
-        } else {
-            if (section_find(in, &name) || !skip_value(o))
-                return false;
-            note_key(o, &name, &t, in, seen);
-        }
+        if (t.kind == TOKEN_ASSIGN ? !take_value(o, in, &name, &t, seen)
+                                   : !take_section(o, in, &name, t))
+            return false;
     }
     o->lexer.broken = true;
     return false;

@@ -186,6 +186,12 @@ int config_line_of_nth(const struct config_parse *p, const cfg_t *section, const
     return 0;
 }
 
+static bool ends_in_semicolon(const char *text)
+{
+    const size_t len = text ? strlen(text) : 0;
+    return len && text[len - 1] == ';';
+}
+
 /* After each value, and once more at the end of a list in braces; the last value is the new one. */
 static int on_value(cfg_t *cfg, cfg_opt_t *opt)
 {
@@ -205,13 +211,14 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt)
                         "%s: \"%.100s\" is taken literally; ${%.100s} would be the environment's",
                         row->key, text, text + 1);
     else if (right)
-        config_complain(p, cfg->line, "%s: \"%.100s\" is wrong; expected %s", row->key,
-                        text ? text : "", right);
+        config_complain(p, cfg->line, "%s: \"%.100s\" is wrong; expected %s%s", row->key,
+                        text ? text : "", right,
+                        ends_in_semicolon(text) ? ", and no \";\" behind it" : "");
     return 0;
 }
 
 /* A key has its several parts in one text. */
-static bool is_list(const struct config_row *row)
+bool config_row_is_list(const struct config_row *row)
 {
     return row->count_at && row->type != TYPE_KEYS;
 }
@@ -237,7 +244,7 @@ static cfg_opt_t *make_options(const char *section, enum config_section keys)
     for (const struct config_row *row = NULL; (row = config_row_next(keys, row));) {
         cfg_opt_t list = CFG_STR_LIST(row->key, NULL, CFGF_NODEFAULT),
                   one = CFG_STR(row->key, NULL, CFGF_NODEFAULT);
-        options[n] = is_list(row) ? list : one;
+        options[n] = config_row_is_list(row) ? list : one;
         options[n++].validcb = on_value;
     }
     for (size_t i = 0; i < config_section_rows_count; i++) {

@@ -93,6 +93,7 @@ struct config_lexer {
     char *at;
     int line;
     bool broken; /* libconfuse must not see it */
+    bool lost;   /* ended before the text does */
 };
 /* The next one as libconfuse's lexer would make it; blanks comments on its way. */
 struct config_token config_token_next(struct config_lexer *lexer);
@@ -117,6 +118,8 @@ cfg_t *config_parse_text(struct config_parse *p, const char *text);
 int config_line_of(const struct config_parse *p, const cfg_t *section, const char *key);
 int config_line_of_nth(const struct config_parse *p, const cfg_t *section, const char *key,
                        uint32_t nth);
+/* "key = {a, b}" is right. */
+bool config_row_is_list(const struct config_row *row);
 /* A key or section that may stand where the keys of the section stand and is spelled almost like word;
  * NULL: none. */
 const char *config_nearest(const char *word, enum config_section section);

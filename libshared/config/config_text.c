@@ -187,6 +187,13 @@ static void take_escape(struct config_lexer *l)
     l->at += l->at[1] ? 2 : 1;
 }
 
+/* What follows cannot be told from what was to be in a string. */
+static void end_of_text(struct config_lexer *l)
+{
+    l->at += strlen(l->at);
+    l->lost = true;
+}
+
 static void take_string(struct config_lexer *l, char quote)
 {
     const int began = l->line;
@@ -198,16 +205,19 @@ static void take_string(struct config_lexer *l, char quote)
             l->at += 2;
         } else if (quote == '"' && l->at[0] == '$' && l->at[1] == '{') {
             take_variable(l);
+        } else if (*l->at == '\n') {
+            end_of_text(l);
         } else {
-            l->line += *l->at++ == '\n';
+            l->at++;
         }
     }
     if (*l->at)
         l->at++;
     else
         broken(l, began,
-               quote == '"' ? "a string that starts here has no end; expected a closing \""
-                            : "a string that starts here has no end; expected a closing '");
+               quote == '"'
+                   ? "a string that starts here does not end on its line; expected a closing \""
+                   : "a string that starts here does not end on its line; expected a closing '");
 }
 
 /* ---- tokens ---- */

@@ -163,7 +163,7 @@ static const char *share_value(const char *text, uint64_t *number)
     return strcmp(text, "rfc") ? "false, true or \"rfc\"" : NULL;
 }
 
-/* As it would be written: in the largest unit that says it exactly. */
+/* In the largest unit that says it exactly. */
 static void duration_text(uint64_t ms, char *out, size_t size)
 {
     static const struct {
@@ -185,25 +185,33 @@ static void size_text(uint64_t bytes, char *out, size_t size)
     snprintf(out, size, "%llu%.1s", (unsigned long long)(bytes >> (40 - 10 * i)), units + i);
 }
 
+void config_number_text(const struct config_row *row, uint64_t number, char out[CONFIG_NUMBER_TEXT])
+{
+    const char *word = config_word(row, number);
+    if (word)
+        snprintf(out, CONFIG_NUMBER_TEXT, "%s", word);
+    else if (row->type == TYPE_BOOL)
+        snprintf(out, CONFIG_NUMBER_TEXT, "%s", number ? "true" : "false");
+    else if (row->type == TYPE_TTL && number == RUNTIME_TTL_HEURISTIC)
+        snprintf(out, CONFIG_NUMBER_TEXT, "heuristic");
+    else if (row->type == TYPE_DURATION || row->type == TYPE_TTL)
+        duration_text(number, out, CONFIG_NUMBER_TEXT);
+    else if (row->type == TYPE_SIZE)
+        size_text(number, out, CONFIG_NUMBER_TEXT);
+    else
+        snprintf(out, CONFIG_NUMBER_TEXT, "%llu", (unsigned long long)number);
+}
+
 static const char *range_text(const struct config_row *row)
 {
     static _Thread_local char text[160];
-    const bool is_time = row->type == TYPE_DURATION || row->type == TYPE_TTL,
-               is_size = row->type == TYPE_SIZE;
-    const char *what = is_time                    ? "a duration"
-                       : is_size                  ? "a size"
-                       : row->type == TYPE_NUMBER ? "a number"
-                                                  : "a whole number";
-    char min[32], max[32];
-    for (int i = 0; i < 2; i++) {
-        const uint64_t n = i ? row->max : row->min;
-        if (is_time)
-            duration_text(n, i ? max : min, sizeof min);
-        else if (is_size)
-            size_text(n, i ? max : min, sizeof min);
-        else
-            snprintf(i ? max : min, sizeof min, "%llu", (unsigned long long)n);
-    }
+    const char *what = row->type == TYPE_DURATION || row->type == TYPE_TTL ? "a duration"
+                       : row->type == TYPE_SIZE                            ? "a size"
+                       : row->type == TYPE_NUMBER                          ? "a number"
+                                                                           : "a whole number";
+    char min[CONFIG_NUMBER_TEXT], max[CONFIG_NUMBER_TEXT];
+    config_number_text(row, row->min, min);
+    config_number_text(row, row->max, max);
     if (row->min)
         snprintf(text, sizeof text, "%s between %s and %s", what, min, max);
     else

@@ -11,15 +11,12 @@
 /* ---- what became of a value ---- */
 
 /* row NULL: a plain number. */
-static void value_text(const struct config_row *row, uint64_t number, char *out, size_t size)
+static void value_text(const struct config_row *row, uint64_t number, char out[CONFIG_NUMBER_TEXT])
 {
-    const char *word = row ? config_word(row, number) : NULL;
-    if (word)
-        snprintf(out, size, "%s", word);
-    else if (row && row->type == TYPE_TTL && number == RUNTIME_TTL_HEURISTIC)
-        snprintf(out, size, "heuristic");
+    if (row)
+        config_number_text(row, number, out);
     else
-        snprintf(out, size, "%" PRIu64, number);
+        snprintf(out, CONFIG_NUMBER_TEXT, "%" PRIu64, number);
 }
 
 /* A value of the old file, what ran, the new file's, and what runs now. */
@@ -30,12 +27,13 @@ struct change {
 static void note(const struct running_notes *notes, const char *what, const struct config_row *row,
                  const struct change *x)
 {
-    char text[RUNNING_NOTE], was[24], is[24], file[24];
+    char text[RUNNING_NOTE], was[CONFIG_NUMBER_TEXT], is[CONFIG_NUMBER_TEXT],
+        file[CONFIG_NUMBER_TEXT];
     if (!notes || x->was == x->old_file || (x->is == x->was && x->is == x->file))
         return;
-    value_text(row, x->was, was, sizeof was);
-    value_text(row, x->is, is, sizeof is);
-    value_text(row, x->file, file, sizeof file);
+    value_text(row, x->was, was);
+    value_text(row, x->is, is);
+    value_text(row, x->file, file);
     if (x->is == x->was)
         snprintf(text, sizeof text, "%.130s %s (file: %s)", what, is, file);
     else
@@ -77,8 +75,7 @@ static void note_all(const struct running_notes *notes, const char *subject,
         const struct change x = {config_live_number(row, s->old_file),
                                  config_live_number(row, s->was), config_live_number(row, s->file),
                                  config_live_number(row, s->is)};
-        snprintf(what, sizeof what, "%s %s%s", subject, row->key,
-                 row->type == TYPE_DURATION || row->type == TYPE_TTL ? "_ms" : "");
+        snprintf(what, sizeof what, "%s %s", subject, row->key);
         note(notes, what, row, &x);
     }
 }

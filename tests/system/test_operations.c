@@ -73,9 +73,9 @@ static void a_reload_says_what_it_keeps_and_what_it_resets(void **state)
     assert_non_null(strstr(out, "\"reset\": []"));
     assert_non_null(strstr(out, "limit kept requests 50 (file: 100)"));
     assert_non_null(strstr(out, "limit lost requests 60 (file: 100)"));
-    assert_non_null(strstr(out, "limit lost window_ms 30000 (file: 60000)"));
+    assert_non_null(strstr(out, "limit lost window 30s (file: 1m)"));
     assert_non_null(strstr(out, "weight 7 (file: 100)"));
-    assert_non_null(strstr(out, "cache ttl_ms 10000 (file: 300000)"));
+    assert_non_null(strstr(out, "cache ttl 10s (file: 5m)"));
     assert_null(strstr(out, "dry_run"));
     assert_true(house_logged(&h, "reload: kept limit kept requests 50"));
     /* the file's value of a key has changed: that one holds, permanent or not */
@@ -88,8 +88,8 @@ static void a_reload_says_what_it_keeps_and_what_it_resets(void **state)
     assert_non_null(strstr(reset, "limit lost requests 60 -> 80"));
     assert_non_null(strstr(reset, "weight 7 -> 50"));
     assert_null(strstr(reset, "window_ms"));
-    assert_non_null(strstr(kept, "limit lost window_ms 30000 (file: 60000)"));
-    assert_non_null(strstr(kept, "cache ttl_ms 10000"));
+    assert_non_null(strstr(kept, "limit lost window 30s (file: 1m)"));
+    assert_non_null(strstr(kept, "cache ttl 10s"));
     assert_true(house_logged(&h, "reload: reset limit lost requests 60 -> 80: "));
     assert_int_equal(ctl(&h, &out, "--json reload"), 0); /* the next one has nothing to reset */
     assert_non_null(strstr(out, "\"reset\": []"));
@@ -110,7 +110,7 @@ static void what_is_persisted_outlives_reloads_and_restarts(void **state)
     assert_int_equal(ctl(&h, NULL, "cache set ttl=10s max_items=77 --persist"), 0);
     assert_int_equal(ctl(&h, &out, "--json reload"), 0);
     char *reset = strstr(out, "\"reset\"");
-    assert_non_null(strstr(out, "cache ttl_ms 10000"));
+    assert_non_null(strstr(out, "cache ttl 10s"));
     assert_non_null(strstr(out, "cache max_items 77"));
     assert_non_null(strstr(out, "weight 7"));
     assert_true(strstr(out, "weight 7") < reset);
@@ -161,13 +161,13 @@ static void what_ws_set_persists_outlives_reloads_and_restarts(void **state)
     assert_true(ws_is(&h, "\"timeout_ms\": 9000"));
     assert_int_equal(ctl(&h, &out, "--json reload"), 0);
     assert_non_null(strstr(strstr(out, "\"kept\""), "what ws set has changed"));
-    wait_until(house_logged(&h, "kept websocket timeout_ms 9000 (file: "), 10000);
+    wait_until(house_logged(&h, "kept websocket timeout 9s (file: "), 10000);
     assert_true(ws_is(&h, "\"max_connections\": 5,"));
     assert_true(ws_is(&h, "\"interval_ms\": 7000"));
     assert_true(ws_is(&h, "\"timeout_ms\": 9000"));
     write_websocket(&h, "timeout = 8s");
     assert_int_equal(ctl(&h, NULL, "reload"), 0);
-    wait_until(house_logged(&h, "reset websocket timeout_ms 9000 -> 8000"), 10000);
+    wait_until(house_logged(&h, "reset websocket timeout 9s -> 8s"), 10000);
     assert_true(ws_is(&h, "\"timeout_ms\": 8000"));
     assert_true(ws_is(&h, "\"interval_ms\": 7000"));
     assert_int_equal(house_stop(&h), 0);
@@ -459,20 +459,20 @@ static void check_knows_what_this_machine_lacks(void **state)
     close(taken.fd);
     CONF("admin { group = \"no-such-group\" }\n");
     assert_int_equal(check(conf, &out), 0);
-    assert_non_null(strstr(out, "warning: admin.group: there is no group \"no-such-group\""));
+    assert_non_null(strstr(out, ":3: warning: admin.group: there is no group \"no-such-group\""));
     CONF("on_alert = \"/nonexistent/program\"\n");
     assert_int_equal(check(conf, &out), 0);
     assert_non_null(strstr(out, "on_alert: /nonexistent/program is no program"));
     if (geteuid() == 0) {
         CONF("user = \"no-such-user\"\n");
         assert_int_equal(check(conf, &out), 2);
-        assert_non_null(strstr(out, "user: there is no user \"no-such-user\""));
+        assert_non_null(strstr(out, ":3: user: there is no user \"no-such-user\""));
         char private[64];
         snprintf(private, sizeof private, "%s/private", dir);
         assert_int_equal(mkdir(private, 0700), 0);
         CONF("access_log = \"json:%s\"\nuser = \"nobody\"\n", log);
         assert_int_equal(check(conf, &out), 2);
-        assert_non_null(strstr(out, "access_log: user nobody cannot write"));
+        assert_non_null(strstr(out, ":3: access_log: user nobody cannot write"));
         assert_int_equal(access(log, F_OK), -1); /* nothing was made */
         CONF("access_log = \"json:%s\"\n", log);
         assert_int_equal(check(conf, &out), 0);

