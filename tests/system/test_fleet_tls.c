@@ -26,7 +26,7 @@ static bool answers(struct asked *ask)
 
 struct fleet {
     char dir[64];
-    unsigned store_port[STORES], end_port[STORES];
+    unsigned store_port[STORES], end_port[STORES], sentinel_port[STORES];
     pid_t store[STORES], sentinel[STORES], stunnel;
     struct house host[HOSTS];
 };
@@ -170,8 +170,9 @@ static void start_sentinel(struct fleet *f, int i)
     char name[16];
     const char *program, *called;
     char *text = read_example("fleet-sentinel.conf");
+    f->sentinel_port[i] = free_port();
     snprintf(name, sizeof name, "sentinel-%d", i);
-    text = put(text, "tls-port 26390", "tls-port %u\nunixsocket %s", free_port(),
+    text = put(text, "tls-port 26390", "tls-port %u\nunixsocket %s", f->sentinel_port[i],
                sentinel_of(f, i).sock);
     text = put(text, "bind * -::*", "bind 127.0.0.1");
     text = put(text, "/var/lib/redis", "%s", f->dir);
@@ -192,6 +193,21 @@ static bool knows_the_others(struct fleet *f, int i)
     return redis_answers(&r) &&
            strstr(redis_do(&r, "INFO sentinel"), "status=ok,address=127.0.0.1") &&
            strstr(redis_do(&r, "INFO sentinel"), "slaves=2,sentinels=3");
+}
+
+/* As polder-runbook(7) has it, of the machine with store-a. */
+static bool client_says(const struct fleet *f, unsigned port, const char *command, const char *text)
+{
+    char line[512], out[2048] = "";
+    snprintf(line, sizeof line,
+             "REDISCLI_AUTH='" PASSWORD "' redis-cli --tls --cacert %s/store-ca.crt "
+             "--cert %s/store-a.crt --key %s/store-a.key -p %u %s 2>&1",
+             f->dir, f->dir, f->dir, port, command);
+    FILE *in = popen(line, "r");
+    assert_non_null(in);
+    out[fread(out, 1, sizeof out - 1, in)] = 0;
+    pclose(in);
+    return strstr(out, text);
 }
 
 static void start_stunnel(struct fleet *f)
@@ -325,6 +341,8 @@ static void the_example_with_tls_works_as_it_stands(void **state)
         start_sentinel(&f, i);
     for (int i = 0; i < STORES; i++)
         wait_until(knows_the_others(&f, i), 20000);
+    assert_true(client_says(&f, f.sentinel_port[0], "sentinel ckquorum prod", "OK 3 usable"));
+    assert_true(client_says(&f, f.store_port[0], "--user polder role", "master"));
     end(&f.store[0]);
     for (int i = 0; i < HOSTS; i++)
         wait_until(!fleet_says(&f.host[i], first_in_use) &&
