@@ -167,7 +167,7 @@ static struct redis sentinel_of(const struct fleet *f, int i)
 
 static void start_sentinel(struct fleet *f, int i)
 {
-    char name[16];
+    char name[24];
     const char *program, *called;
     char *text = read_example("fleet-sentinel.conf");
     f->sentinel_port[i] = free_port();
