@@ -4,14 +4,27 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <unistd.h>
 
 #define BACKLOG 128
 #define PAUSE_S 1.
 
 /* ---- accepting ---- */
+
+/* Connections in the kernel's queue; UINT_MAX: it does not tell, as where this is not TCP. */
+static unsigned listener_queued(const struct listener *l)
+{
+    struct tcp_info info;
+    const socklen_t wanted = offsetof(struct tcp_info, tcpi_unacked) + sizeof info.tcpi_unacked;
+    socklen_t len = wanted;
+    if (getsockopt(l->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 || len < wanted)
+        return UINT_MAX;
+    return info.tcpi_unacked;
+}
 
 int listener_reserve_open(void)
 {
@@ -38,20 +51,27 @@ static void listener_pause(struct listener *l)
     ev_timer_again(l->loop, &l->pause);
 }
 
+static void listener_send_at_once(int fd)
+{
+    const int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
 /* False: the queue is empty, or there is no room. */
 static bool listener_take(struct listener *l)
 {
     struct sockaddr_storage peer = {0};
     socklen_t len = sizeof peer;
-    const int one = 1;
     const int fd = accept4(l->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
         if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
             listener_pause(l);
         return errno == ECONNABORTED || errno == EINTR;
     }
-    if (peer.ss_family != AF_UNIX)
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (l->n_delayed && peer.ss_family != AF_UNIX) {
+        listener_send_at_once(fd);
+        l->n_delayed--;
+    }
     l->accepted(l->arg, fd, (const struct sockaddr *)&peer);
     return true;
 }
@@ -60,7 +80,12 @@ static void on_accept(struct ev_loop *loop, ev_io *w, int revents)
 {
     struct listener *l = w->data;
     (void)loop, (void)revents;
-    for (unsigned i = 0; i < l->at_once && ev_is_active(&l->io); i++)
+    unsigned n = 1;
+    if (l->at_once > 1) { /* an accept4() in vain makes and frees a socket: to ask is cheaper */
+        const unsigned queued = listener_queued(l);
+        n = queued > l->at_once ? l->at_once : queued ? queued : 1;
+    }
+    for (unsigned i = 0; i < n && ev_is_active(&l->io); i++)
         if (!listener_take(l))
             return;
 }
@@ -101,6 +126,8 @@ static void listener_start(struct listener *l, int fd)
     ev_init(&l->pause, on_pause);
     l->pause.repeat = l->pause_s;
     l->io.data = l->pause.data = l;
+    listener_send_at_once(fd);
+    l->n_delayed = listener_queued(l);
     ev_io_start(l->loop, &l->io);
 }
 

@@ -31,6 +31,7 @@ struct listener {
     ev_timer pause;
     bool open;
     int fd;
+    unsigned n_delayed; /* connections that came before fd had TCP_NODELAY, which others inherit */
     struct unix_socket socket; /* of a path */
 };
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -166,21 +167,68 @@ static void without_descriptors_it_pauses(void **state)
     assert_int_equal(recv(r->client[1], &byte, 1, MSG_DONTWAIT), -1);
 }
 
+static int listen_tcp(struct sockaddr_in *sa)
+{
+    socklen_t len = sizeof *sa;
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    *sa = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    assert_int_equal(bind(fd, (struct sockaddr *)sa, sizeof *sa), 0);
+    assert_int_equal(listen(fd, 16), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)sa, &len), 0);
+    return fd;
+}
+
+static void connect_tcp(struct rig *r, int i, const struct sockaddr_in *sa)
+{
+    r->client[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(r->client[i], (const struct sockaddr *)sa, sizeof *sa), 0);
+}
+
 static void a_socket_that_listens_already_is_taken_over(void **state)
 {
     struct rig *r = *state;
-    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof sa;
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof sa), 0);
-    assert_int_equal(listen(fd, 16), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
-    listener_open_socket(&r->listener, fd);
-    r->client[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(connect(r->client[0], (struct sockaddr *)&sa, sizeof sa), 0);
+    struct sockaddr_in sa;
+    listener_open_socket(&r->listener, listen_tcp(&sa));
+    connect_tcp(r, 0, &sa);
     while (!r->n_taken)
         ev_run(r->loop, EVRUN_ONCE);
     assert_int_equal(r->family, AF_INET);
+}
+
+/* Also those that had come before it was opened. */
+static void small_pieces_are_sent_at_once(void **state)
+{
+    struct rig *r = *state;
+    struct sockaddr_in sa;
+    const int fd = listen_tcp(&sa);
+    for (int i = 0; i < CLIENTS / 2; i++)
+        connect_tcp(r, i, &sa);
+    listener_open_socket(&r->listener, fd);
+    for (int i = CLIENTS / 2; i < CLIENTS; i++)
+        connect_tcp(r, i, &sa);
+    while (r->n_taken < CLIENTS)
+        ev_run(r->loop, EVRUN_ONCE);
+    for (int i = 0; i < CLIENTS; i++) {
+        int on = 0;
+        socklen_t len = sizeof on;
+        assert_int_equal(getsockopt(r->taken[i], IPPROTO_TCP, TCP_NODELAY, &on, &len), 0);
+        assert_true(on);
+    }
+}
+
+static void a_turn_takes_what_is_there(void **state)
+{
+    struct rig *r = *state;
+    struct sockaddr_in sa;
+    r->listener.at_once = CLIENTS - 1;
+    listener_open_socket(&r->listener, listen_tcp(&sa));
+    for (int i = 0; i < CLIENTS; i++)
+        connect_tcp(r, i, &sa);
+    ev_run(r->loop, EVRUN_ONCE);
+    assert_int_equal(r->n_taken, CLIENTS - 1);
+    ev_run(r->loop, EVRUN_ONCE);
+    assert_int_equal(r->n_taken, CLIENTS);
+    ev_run(r->loop, EVRUN_NOWAIT);
 }
 
 int main(void)
@@ -192,6 +240,8 @@ int main(void)
         TEST(a_path_is_taken_from_the_dead_alone),
         TEST(without_descriptors_it_pauses),
         TEST(a_socket_that_listens_already_is_taken_over),
+        TEST(small_pieces_are_sent_at_once),
+        TEST(a_turn_takes_what_is_there),
     };
     return cmocka_run_group_tests_name("listener", tests, NULL, NULL);
 }
