@@ -193,13 +193,21 @@ void memory_settle(struct memory_house *h)
 
 /* ---- peers ---- */
 
-struct memory_peer *memory_client(struct memory_house *h)
+struct memory_peer *memory_client_with(struct memory_house *h, const char *bytes)
 {
     struct clientip ip;
     assert_int_equal(clientip_parse("192.0.2.7", 9, &ip), 0);
     struct client *c = client_new(h->w, &memory_transport, -1, &ip);
     assert_non_null(c);
-    return memory_new(&c->transport);
+    struct memory_peer *p = memory_new(&c->transport);
+    memory_put(p, bytes, strlen(bytes));
+    client_begin(c);
+    return p;
+}
+
+struct memory_peer *memory_client(struct memory_house *h)
+{
+    return memory_client_with(h, "");
 }
 
 void memory_put(struct memory_peer *p, const char *bytes, size_t len)

@@ -39,6 +39,8 @@ struct memory_house {
 struct memory_house *memory_house_open(const char *config, bool keeper);
 void memory_house_close(struct memory_house *h);
 struct memory_peer *memory_client(struct memory_house *h);
+/* Its first bytes are there when it is accepted. */
+struct memory_peer *memory_client_with(struct memory_house *h, const char *bytes);
 void memory_put(struct memory_peer *p, const char *bytes, size_t len);
 /* Runs the loop until nothing moves any more. */
 void memory_settle(struct memory_house *h);

@@ -254,6 +254,30 @@ static void a_passed_request_is_two_reads_and_two_writes(void **state)
     memory_free(house, client);
 }
 
+/* It has asked when it is accepted, and does not wait for the loop to tell so. */
+static void what_comes_with_a_connection_is_answered_at_once(void **state)
+{
+    (void)state;
+    struct memory_peer *client = memory_client_with(house, "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_non_null(strstr(client->out, "HTTP/1.1 204 "));
+    assert_int_equal(client->reads, 1);
+    assert_int_equal(client->writes, 1);
+    assert_int_equal(client->transport->wanted, TRANSPORT_READ);
+    memory_free(house, client);
+}
+
+static void a_connection_for_one_request_is_one_read_and_one_write(void **state)
+{
+    (void)state;
+    struct memory_peer *client =
+        memory_client_with(house, "OPTIONS * HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    assert_non_null(strstr(client->out, "HTTP/1.1 204 "));
+    assert_null(client->transport);
+    assert_int_equal(client->reads, 1);
+    assert_int_equal(client->writes, 1);
+    memory_free(house, client);
+}
+
 /* What a backend sends behind an answer is no answer to anything, whenever it comes. */
 static void what_nobody_has_asked_for_ends_a_kept_connection(void **state)
 {
@@ -376,6 +400,8 @@ int main(void)
         TEST(a_client_may_end_at_every_byte),
         TEST(a_backend_may_end_at_every_byte),
         TEST(a_passed_request_is_two_reads_and_two_writes),
+        TEST(what_comes_with_a_connection_is_answered_at_once),
+        TEST(a_connection_for_one_request_is_one_read_and_one_write),
         TEST(what_nobody_has_asked_for_ends_a_kept_connection),
         TEST(a_connection_that_was_just_read_is_looked_at),
         TEST(a_server_that_says_too_much_is_asked_over_fresh_connections),

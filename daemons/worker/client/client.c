@@ -370,7 +370,6 @@ struct client *client_new(struct worker *w, const struct transport_ops *transpor
     transport_init(&c->transport, transport, &w->clients->ops->on, w->loop, fd);
     LIST_INSERT_HEAD(&w->clients->all, c, entry);
     w->clients->n++;
-    transport_start(&c->transport, TRANSPORT_READ);
     client_update_timer(c);
     return c;
 }

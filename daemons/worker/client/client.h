@@ -172,7 +172,8 @@ struct client {
 };
 
 /* ---- client.c ---- */
-/* fd: a socket that does not block, or -1 where the transport has none. */
+/* fd: a socket that does not block, or -1 where the transport has none. It is not read from before
+ * client_begin(). */
 struct client *client_new(struct worker *w, const struct transport_ops *transport, int fd,
                           const struct clientip *peer);
 void client_move(struct client *c, enum client_state to);
@@ -202,6 +203,9 @@ void client_drop_input(struct client *c); /* what was read and not used */
 void client_on_writable(struct transport *t);
 
 /* ---- client_read.c ---- */
+/* A new one is read from now on. What it asks has mostly come by then, and is read at once: a
+ * connection that ends behind its answer never enters the loop's set. */
+void client_begin(struct client *c);
 void client_on_readable(struct transport *t);
 void client_use_input(struct client *c);  /* what was read and kept, and then what comes */
 void client_watch_read(struct client *c); /* read from, if that makes sense now */

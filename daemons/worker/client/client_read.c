@@ -236,6 +236,8 @@ void client_on_readable(struct transport *t)
             client_eof(c);
         else if (n != -EAGAIN)
             client_left(c);
+        else
+            client_watch_read(c);
         return;
     }
     stats_add(w->stats, STATS_BYTES_IN, (uint64_t)n);
@@ -243,4 +245,13 @@ void client_on_readable(struct transport *t)
     if (c->in)
         c->in->end += (uint32_t)n;
     drive(c, at, had + (size_t)n);
+}
+
+void client_begin(struct client *c)
+{
+    const bool is_unheard = c->state == CLIENT_PROXY || c->state == CLIENT_IDLE;
+    if (is_unheard && !c->worker->draining) /* which takes in many at a time */
+        client_on_readable(&c->transport);
+    else
+        client_watch_read(c);
 }
