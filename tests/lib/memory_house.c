@@ -322,6 +322,7 @@ struct memory_house *memory_house_open(const char *config, bool keeper)
         keeper_start();
     struct worker *w = rig.house.w = worker_open(&rig.process);
     assert_non_null(w);
+    assert_int_equal(accept_start(w), 0);
     for (uint32_t i = 0; i < w->config->n_servers; i++)
         w->upstreams->servers[i].transport = &memory_transport;
     return &rig.house;

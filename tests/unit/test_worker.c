@@ -582,6 +582,7 @@ static void each_client_may_have_as_many_connections_as_said(void **state)
     enum { MOST = 3 };
     static struct config config = {.max_connections_per_client = MOST};
     static struct shared shared;
+    static const struct process process = {.workers = 1};
     struct worker *w = worker_alloc();
     static struct client c[MOST];
     (void)state;
@@ -593,11 +594,17 @@ static void each_client_may_have_as_many_connections_as_said(void **state)
     atomic_store(&shared.proc->slot[PROC_SLOT_WORKER0].state, PROC_READY);
     w->shared = &shared;
     w->config = &config;
+    w->process = &process;
+    w->slot = &shared.proc->slot[PROC_SLOT_WORKER0];
+    w->loop = ev_loop_new(EVBACKEND_EPOLL);
+    assert_int_equal(accept_start(w), 0);
     const struct clientip ip = address_of_one_hash(inval_secret(shared.inval));
     for (unsigned i = 0; i < MOST; i++) {
         c[i].worker = w;
         assert_true(accept_admit(&c[i], &ip));
     }
+    accept_free(w);
+    ev_loop_destroy(w->loop);
     free(shared.clients);
     free(shared.proc);
     free(shared.inval);

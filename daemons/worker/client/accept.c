@@ -32,10 +32,12 @@
 #define FILES_SPARE    16   /* for the store, logs and sockets that are opened now and then */
 
 struct accept {
-    int reserve;             /* a descriptor to be given up */
-    uint32_t files_max;      /* descriptors for clients and backends together */
-    uint32_t others;         /* open connections of other workers ... */
-    unsigned counted_at;     /* ... in this iteration of the loop */
+    int reserve;        /* a descriptor to be given up */
+    uint32_t files_max; /* descriptors for clients and backends together */
+    unsigned looked_at; /* iteration of the loop in which the table of processes was ... */
+    uint32_t others;    /* ... with so many open connections of other workers ... */
+    uint32_t n_rows;    /* ... and these rows of shared.clients in use, ours too */
+    uint8_t row[PROC_WORKER_SLOTS];
     uint64_t quiet_until_ms; /* it has just been said that there are no descriptors */
     uint32_t n_listeners;
     struct listener listener[];
@@ -47,16 +49,24 @@ static bool process_lives(const struct proc_slot *slot)
     return state == PROC_STARTING || state == PROC_READY || state == PROC_DRAINING;
 }
 
-/* Open connections of all other workers. */
-static uint32_t others_open(const struct worker *w)
+/* Which workers there are, and what they have: 16 KiB to look through, so once an iteration. A
+ * worker is in the table long before it accepts. */
+static void look_round(const struct worker *w)
 {
-    uint32_t sum = 0;
-    for (uint32_t i = PROC_SLOT_WORKER0; i < PROC_SLOTS; i++) {
-        const struct proc_slot *slot = &w->shared->proc->slot[i];
-        if (slot != w->slot && process_lives(slot))
-            sum += atomic_load_explicit(&slot->connections, memory_order_relaxed);
+    struct accept *a = w->clients->accept;
+    const unsigned now = ev_iteration(w->loop);
+    if (a->looked_at == now)
+        return;
+    a->looked_at = now;
+    a->others = a->n_rows = 0;
+    for (uint32_t i = 0; i < PROC_WORKER_SLOTS; i++) {
+        const struct proc_slot *slot = &w->shared->proc->slot[PROC_SLOT_WORKER0 + i];
+        if (!process_lives(slot))
+            continue;
+        a->row[a->n_rows++] = (uint8_t)i;
+        if (slot != w->slot)
+            a->others += atomic_load_explicit(&slot->connections, memory_order_relaxed);
     }
-    return sum;
 }
 
 static void on_exhausted(void *arg)
@@ -96,13 +106,9 @@ static bool is_crowded(const struct worker *w)
 
 static bool has_room(const struct worker *w)
 {
-    struct accept *a = w->clients->accept;
-    const unsigned now = ev_iteration(w->loop);
-    if (a->counted_at != now) {
-        a->counted_at = now;
-        a->others = others_open(w);
-    }
-    return a->others + clients_open(w) < w->config->max_connections && !is_crowded(w);
+    look_round(w);
+    return w->clients->accept->others + clients_open(w) < w->config->max_connections &&
+           !is_crowded(w);
 }
 
 /* Over the limit of all connections: the answer goes out before anything was read. */
@@ -163,6 +169,7 @@ int accept_start(struct worker *w)
                                        p->n_listeners * sizeof *w->clients->accept->listener);
     if (!w->clients->accept)
         return -ENOMEM;
+    w->clients->accept->looked_at = ev_iteration(w->loop) - 1;
     w->clients->accept->reserve = listener_reserve_open();
     count_descriptors(w);
     memset(w->shared->clients[w->number], 0, sizeof *w->shared->clients);
@@ -220,10 +227,10 @@ static void cell_add(struct worker *w, uint32_t cell, int n)
 
 static uint32_t cell_sum(const struct worker *w, uint32_t cell)
 {
+    const struct accept *a = w->clients->accept;
     uint32_t sum = 0;
-    for (uint32_t i = 0; i < PROC_WORKER_SLOTS; i++)
-        if (process_lives(&w->shared->proc->slot[PROC_SLOT_WORKER0 + i]))
-            sum += atomic_load(&w->shared->clients[i][cell]);
+    for (uint32_t i = 0; i < a->n_rows; i++)
+        sum += atomic_load(&w->shared->clients[a->row[i]][cell]);
     return sum;
 }
 
@@ -233,6 +240,7 @@ bool accept_admit(struct client *c, const struct clientip *ip)
     if (clientip_in(ip, w->config->trusted_proxies, w->config->n_trusted_proxies))
         return true; /* a proxy carries many clients */
     uint32_t cell[2];
+    look_round(w);
     cells_of(w, ip, cell);
     for (int i = 0; i < 2; i++) {
         cell_add(w, cell[i], 1);
