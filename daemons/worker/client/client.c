@@ -359,9 +359,10 @@ void client_run_ready(struct worker *w)
 struct client *client_new(struct worker *w, const struct transport_ops *transport, int fd,
                           const struct clientip *peer)
 {
-    struct client *c = calloc(1, sizeof *c);
+    struct client *c = malloc(sizeof *c); /* calloc() takes none of those that were just freed */
     if (!c)
         return NULL;
+    *c = (struct client){0};
     c->worker = w;
     c->peer = *peer;
     c->state = w->config->proxy_protocol ? CLIENT_PROXY : CLIENT_IDLE;
