@@ -119,7 +119,7 @@ enum fleet_share_note {
     FLEET_SHARE_PUT,      /* struct fleet_put, record, url, vary, head, body unless it came in
                              chunks, partition, origin */
 };
-#define FLEET_NOTES_LAYOUT 3
+#define FLEET_NOTES_LAYOUT 4
 #define FLEET_BODY_MAX     (256u << 10)
 struct fleet_ask {
     struct cache_key key; /* of the URL, here */
@@ -130,7 +130,7 @@ struct fleet_ask {
     uint32_t interval_ms; /* of a poll: so long it is of use, however short its lifetime */
     uint32_t has_stale;   /* 1: there is something here that can be validated */
     uint32_t url_len, partition_len;
-    uint32_t pad_;
+    uint32_t looks; /* 1: it takes what is there, and claims nothing */
 };
 struct fleet_end {
     uint32_t nothing_ms; /* so long other hosts need not wait for each other */

@@ -127,6 +127,11 @@ static void renewed(void *arg, uint64_t took_ms)
     (void)arg, (void)took_ms;
 }
 
+static void moved(void *arg)
+{
+    (void)arg;
+}
+
 static void note(void *arg, unsigned worker, const struct ring_record *head, const char *payload)
 {
     (void)arg, (void)worker, (void)head, (void)payload;
@@ -167,7 +172,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
                                          .strange = say,
                                          .note = note,
                                          .stored = say,
-                                         .renewed = renewed};
+                                         .renewed = renewed,
+                                         .moved = moved};
     static const struct config_fleet config = {.name = "f", .host = "h", .secret = "s"};
     struct ev_loop *loop = ev_default_loop(0);
     struct fleet_view view;

@@ -53,13 +53,14 @@ void fleet_start_host(struct fleet *f, int i, const char *secret)
     char store[128];
     snprintf(store, sizeof store, "unix:%s", f->redis.sock);
     house_start(&f->host[i], 2,
-                "fleet { store = {\"%s\"} name = \"test\" host = \"h%u\" secret = \"%s\" }\n"
+                "fleet { store = {\"%s\"} name = \"test\" host = \"h%u\" secret = \"%s\" "
+                "%s }\n"
                 "cache { %s }\n"
                 "upstream \"u\" { server \"127.0.0.1:%u\" { } }\n"
                 "%s\n"
                 "route \"/*\" { upstream = \"u\" cache { } }\n",
-                f->store ? f->store : store, f->names_from + (unsigned)i, secret, f->sharing,
-                f->port, f->routes ? f->routes : "");
+                f->store ? f->store : store, f->names_from + (unsigned)i, secret,
+                f->section ? f->section : "", f->sharing, f->port, f->routes ? f->routes : "");
 }
 
 void fleet_start(struct fleet *f)

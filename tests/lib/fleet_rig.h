@@ -14,6 +14,7 @@ struct fleet {
     const char *store;   /* NULL: the server's own socket */
     const char *sharing; /* of the section cache: shared and more */
     const char *routes;  /* before the route of all paths; "" */
+    const char *section; /* more keys of the section fleet; "" */
     unsigned port;       /* of the backend, upstream "u" */
     unsigned names_from; /* the first is called h0, or so: a name is taken as long as a lease */
 };

@@ -25,6 +25,8 @@ static bool answers(struct asked *ask)
     body[snprintf(body, 12, "%u", atomic_load(&version))] = ' ';
     if (strstr(ask->target, "aged"))
         return reply_ok(ask, "Cache-Control: max-age=300\r\nAge: 100\r\n", body);
+    if (strstr(ask->target, "public"))
+        return reply_ok(ask, "Cache-Control: public, max-age=300\r\n", body);
     if (strstr(ask->target, "etag"))
         return reply_ok(ask, "Cache-Control: max-age=300\r\nETag: \"e\"\r\n", body);
     return reply_ok(ask, "Cache-Control: max-age=300\r\nCache-Tag: t\r\n", body);
@@ -125,6 +127,24 @@ static void what_was_invalidated_is_not_taken(void **state)
     }
 }
 
+/* What it was fetched after is on its way to the other hosts, which wait for that. */
+static void what_is_ahead_of_the_log_is_waited_for(void **state)
+{
+    (void)state;
+    char path[32];
+    const unsigned before = backend_calls(backend);
+    const unsigned changes = 8, urls = 20;
+    for (unsigned i = 0; i < urls; i++) {
+        for (unsigned k = 0; k < changes; k++)
+            fleet_post(&fleet.host[k % 2], "/elsewhere");
+        snprintf(path, sizeof path, "/ahead/%u", i);
+        see(&fleet.host[0], path, "", NULL);
+        for (int host = 1; host < FLEET_HOSTS; host++)
+            see(&fleet.host[host], path, "", NULL);
+    }
+    assert_int_equal(backend_calls(backend) - before, urls * (changes + 1));
+}
+
 /* ---- requests that are more than a plain GET ---- */
 
 static int ask(int host, const char *method, const char *path, const char *fields,
@@ -157,6 +177,100 @@ static void conditions_and_ranges_hold_for_what_is_taken(void **state)
     assert_int_equal(m.body_len, 1000);
     message_free(&m);
     assert_int_equal(backend_calls(backend) - calls, 0);
+}
+
+static void heads_and_ranges_are_of_what_another_host_has(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"/whole", "/whole-long"};
+    struct message m;
+    for (size_t i = 0; i < 2; i++) {
+        share(0, paths[i], "");
+        const unsigned calls = backend_calls(backend);
+        assert_int_equal(ask(1, "HEAD", paths[i], "", &m), 200);
+        assert_int_equal(atoi(field_of(&m, "Content-Length")), i ? 100000 : 1000);
+        assert_non_null(strstr(field_of(&m, "Cache-Status"), "detail=fleet"));
+        message_free(&m);
+        assert_int_equal(ask(2, "GET", paths[i], "Range: bytes=900-\r\n", &m), 206);
+        assert_int_equal(m.body_len, i ? 99100 : 100);
+        message_free(&m);
+        assert_int_equal(backend_calls(backend) - calls, 0);
+    }
+}
+
+/* One of them looks, and the others wait for that. */
+static void many_ranges_look_once(void **state)
+{
+    (void)state;
+    enum { MANY = 40 };
+    int fd[MANY];
+    struct message m;
+    share(0, "/looked-at", "");
+    const unsigned calls = backend_calls(backend);
+    const unsigned hits = fleet_number(&fleet.host[1], "hits");
+    for (int i = 0; i < MANY; i++) {
+        fd[i] = client_connect(fleet.host[1].port);
+        client_send(fd[i],
+                    "GET /looked-at HTTP/1.1\r\nHost: example.org\r\nRange: bytes=%d-\r\n\r\n", i);
+    }
+    for (int i = 0; i < MANY; i++) {
+        client_read(fd[i], &m, false);
+        assert_int_equal(m.status, 206);
+        assert_int_equal(m.body_len, 1000 - i);
+        message_free(&m);
+        close(fd[i]);
+    }
+    assert_int_equal(backend_calls(backend) - calls, 0);
+    assert_int_equal(fleet_number(&fleet.host[1], "hits") - hits, 1);
+}
+
+/* Nor does a look claim what it does not find: who asks for the whole then is not waited for. */
+static void a_look_in_vain_costs_nobody_else(void **state)
+{
+    (void)state;
+    struct message m;
+    const unsigned calls = backend_calls(backend);
+    assert_int_equal(ask(1, "HEAD", "/cold-head", "", &m), 200);
+    assert_string_equal(field_of(&m, "Content-Length"), "1000");
+    message_free(&m);
+    assert_int_equal(ask(1, "GET", "/cold-head", "Range: bytes=0-9\r\n", &m), 200);
+    message_free(&m);
+    assert_int_equal(ask(1, "HEAD", "/cold-head/2", "Authorization: Bearer a\r\n", &m), 200);
+    message_free(&m);
+    assert_int_equal(fleet_keys(&fleet, 'f'), 0);
+    assert_int_equal(backend_calls(backend) - calls, 3);
+}
+
+static void identified_requests_take_what_is_for_all(void **state)
+{
+    (void)state;
+    static const char *const fields[] = {"Authorization: Bearer a\r\n", "Cookie: session=b\r\n"};
+    static const char *const paths[] = {"/public", "/all"};
+    struct message m;
+    share(0, "/public", "");
+    share(0, "/all/of/them", "");
+    share(0, "/its-own", "");
+    const unsigned calls = backend_calls(backend);
+    see(&fleet.host[1], "/public", fields[0], "detail=fleet");
+    see(&fleet.host[2], "/public", fields[1], "detail=fleet");
+    assert_int_equal(ask(2, "HEAD", "/all/of/them", fields[0], &m), 200);
+    message_free(&m);
+    see(&fleet.host[1], "/all/of/them", fields[1], "detail=fleet");
+    assert_int_equal(backend_calls(backend) - calls, 0);
+    /* what says nothing of others is not given to it, wherever it comes from */
+    for (int i = 0; i < 2; i++)
+        see(&fleet.host[1], "/its-own", fields[i], "fwd=bypass");
+    assert_int_equal(backend_calls(backend) - calls, 2);
+    /* and what it brings stays here */
+    const unsigned objects = fleet_keys(&fleet, 'o');
+    for (int i = 0; i < 2; i++) { /* of both requests each */
+        char path[32];
+        snprintf(path, sizeof path, "%s/by-%d", paths[i], i);
+        see(&fleet.host[1], path, fields[i], NULL);
+        see(&fleet.host[2], path, "", "fwd=uri-miss; fwd-status=200");
+    }
+    wait_until(fleet_keys(&fleet, 'o') == objects + 2, 5000); /* of host 2 alone */
+    assert_int_equal(backend_calls(backend) - calls, 6);
 }
 
 /* ---- clocks ---- */
@@ -276,8 +390,10 @@ static void damaged_and_foreign_objects_are_not_taken(void **state)
 static int set_up(void **state)
 {
     harness_set_up(state);
-    fleet = (struct fleet){.sharing = "shared = true shared_timeout = 10s",
-                           .port = backend_port(backend)};
+    fleet = (struct fleet){
+        .sharing = "shared = true shared_timeout = 10s leak_guard = 0",
+        .routes = "route \"/all/*\" { upstream = \"u\" cache { share = true leak_guard = 0 } }",
+        .port = backend_port(backend)};
     fleet_start(&fleet);
     return 0;
 }
@@ -294,7 +410,12 @@ int main(void)
         cmocka_unit_test(a_cold_url_is_fetched_once_by_all_hosts),
         cmocka_unit_test(what_one_host_has_the_others_take_from_the_store),
         cmocka_unit_test(what_was_invalidated_is_not_taken),
+        cmocka_unit_test(what_is_ahead_of_the_log_is_waited_for),
         cmocka_unit_test(conditions_and_ranges_hold_for_what_is_taken),
+        cmocka_unit_test(heads_and_ranges_are_of_what_another_host_has),
+        cmocka_unit_test(many_ranges_look_once),
+        cmocka_unit_test(a_look_in_vain_costs_nobody_else),
+        cmocka_unit_test(identified_requests_take_what_is_for_all),
         cmocka_unit_test(objects_under_another_name_are_not_taken),
         cmocka_unit_test(claims_of_strangers_are_not_waited_for),
         cmocka_unit_test(damaged_and_foreign_objects_are_not_taken),

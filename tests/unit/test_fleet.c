@@ -140,6 +140,11 @@ static void renewed(void *arg, uint64_t took_ms)
     (void)arg, (void)took_ms;
 }
 
+static void moved(void *arg)
+{
+    (void)arg;
+}
+
 static void note(void *arg, unsigned worker, const struct ring_record *head, const char *payload)
 {
     (void)arg, (void)worker, (void)head, (void)payload;
@@ -148,7 +153,8 @@ static void note(void *arg, unsigned worker, const struct ring_record *head, con
 /* An earlier control has left behind what no other host knows. */
 static int begin(void **state)
 {
-    static const struct fleet_ops ops = {apply, remember, say, changed, say, note, say, renewed};
+    static const struct fleet_ops ops = {apply, remember, say,     changed, say,
+                                         note,  say,      renewed, moved};
     (void)state;
     shared.fleet = calloc(1, sizeof *shared.fleet);
     shared.fleet_rings = calloc(PROC_WORKER_SLOTS, ring_size());

@@ -238,6 +238,8 @@ static void on_read(void *arg, bool moved, bool waited)
         fleet_lease_look(&f->lease);
     if (waited && f->state == MEMBER)
         show_applied(f);
+    if (moved)
+        f->base.ops->moved(f->base.arg);
 }
 
 static void on_forgot(void *arg)
@@ -381,6 +383,11 @@ bool fleet_seq_of(struct fleet *f, uint64_t epoch, uint64_t id, uint64_t *seq)
     fleet_take_notes(f);
     return epoch == fleet_base_epoch(&f->base) && fleet_pending_before(&f->pending, now, &before) &&
            fleet_marks_before(f->base.page, id, before, seq);
+}
+
+bool fleet_is_behind(const struct fleet *f, uint64_t epoch, uint64_t id)
+{
+    return epoch == fleet_base_epoch(&f->base) && id > fleet_base_applied(&f->base);
 }
 
 /* ---- for what else uses the store ---- */

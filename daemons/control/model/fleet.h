@@ -45,6 +45,8 @@ uint64_t fleet_store_now_ms(const struct fleet *f);    /* the store's clock, or 
 /* What was fetched by a host that had applied `id` in that epoch is as if it had been fetched here at
  * *seq of inval.h. False: that cannot be said. */
 bool fleet_seq_of(struct fleet *f, uint64_t epoch, uint64_t id, uint64_t *seq);
+/* Has this host not yet applied that much of the same history? */
+bool fleet_is_behind(const struct fleet *f, uint64_t epoch, uint64_t id);
 /* What is in the store is not this fleet's. */
 void fleet_note_strange(struct fleet *f, const char *what);
 /* What names the history of the store that this host follows; 0: it is cut off. */

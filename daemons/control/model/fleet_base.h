@@ -32,10 +32,11 @@ struct fleet_ops {
     void (*strange)(void *arg, const char *what);
     /* For the shared cache: a note of a worker that is not for the log (enum fleet_share_note); another
      * host has ended a fetch that was waited for; there is a lease, and the store took so long to
-     * renew it. */
+     * renew it; more of the log is applied. */
     void (*note)(void *arg, unsigned worker, const struct ring_record *head, const char *payload);
     void (*stored)(void *arg, const char *name);
     void (*renewed)(void *arg, uint64_t took_ms);
+    void (*moved)(void *arg);
 };
 
 struct fleet_base {

@@ -41,7 +41,7 @@ void fleet_calls_init(struct fleet_calls *c, struct fleet *f)
 }
 
 bool fleet_calls_get(const struct fleet_calls *c, const struct fleet_object_name *name,
-                     const uint8_t useless[FLEET_MAC], fleet_reply_fn done, void *arg)
+                     const uint8_t useless[FLEET_MAC], bool claims, fleet_reply_fn done, void *arg)
 {
     char object[KEY_MAX], claim[KEY_MAX];
     struct words w = {.n = 0};
@@ -49,7 +49,7 @@ bool fleet_calls_get(const struct fleet_calls *c, const struct fleet_object_name
     name_key(c, 'f', name, claim);
     add(&w, object);
     add(&w, claim);
-    add(&w, c->identity.instance);
+    add(&w, claims ? c->identity.instance : "");
     add(&w, CLAIM_MS);
     add_bytes(&w, useless, FLEET_MAC);
     return fleet_store_run(fleet_link(c->fleet), FLEET_SCRIPT_SHARE_GET, 2, w.n, w.at, w.len, done,

@@ -324,6 +324,8 @@ enum fleet_import_result fleet_import(struct control *c, struct fleet *f,
     if (fleet_object_read(bytes, len, key, q->name, space, &o) || !is_requested(r, q))
         return FLEET_IMPORT_STRANGE;
     settle(c, f, q, r);
+    if (fleet_is_behind(f, o.epoch, o.applied))
+        return FLEET_IMPORT_AHEAD;
     if (!take_tags(c->shared->inval, r, &o))
         return FLEET_IMPORT_STRANGE;
     if (!has_been_kept(c, f, &o, r, &softened))

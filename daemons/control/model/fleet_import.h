@@ -42,6 +42,7 @@ enum fleet_import_result {
     FLEET_IMPORT_VARIES,    /* now it is known here that the URL varies */
     FLEET_IMPORT_STALE,     /* it may be stale, or can be validated */
     FLEET_IMPORT_OLD,       /* no better than what is here */
+    FLEET_IMPORT_AHEAD,     /* of what is applied here of the log, which is on its way */
     FLEET_IMPORT_OVERTAKEN, /* invalidated since, of another history or other rules */
     FLEET_IMPORT_STRANGE,   /* signed otherwise, or not what it should be */
     FLEET_IMPORT_FULL,      /* there is no room in the ring */

@@ -195,7 +195,8 @@ void fleet_lease_host(const struct fleet_lease *l, uint32_t i, struct fleet_host
     memcpy(out->name, h->name, sizeof out->name);
     out->self = fleet_base_is_self(l->base, h->instance);
     out->applied = h->applied;
-    out->lease_ms =
-        (int64_t)(h->until_ms - l->store_now_ms) - (int64_t)(clock_mono_ms() - l->renewed_ms);
+    out->lease_ms = l->renewed_ms ? (int64_t)(h->until_ms - l->store_now_ms) -
+                                        (int64_t)(clock_mono_ms() - l->renewed_ms)
+                                  : 0; /* cut off: it is not known */
     out->alive = out->lease_ms > 0;
 }

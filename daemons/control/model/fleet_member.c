@@ -259,8 +259,15 @@ static void renewed(void *arg, uint64_t took_ms)
         fleet_share_renewed(m->share, took_ms);
 }
 
-static const struct fleet_ops ops = {apply,   remember,  apply_all, changed,
-                                     strange, take_note, stored,    renewed};
+static void moved(void *arg)
+{
+    const struct fleet_member *m = arg;
+    if (m->share)
+        fleet_share_moved(m->share);
+}
+
+static const struct fleet_ops ops = {apply,     remember, apply_all, changed, strange,
+                                     take_note, stored,   renewed,   moved};
 
 void fleet_member_free(struct control *c)
 {

@@ -122,11 +122,13 @@ static const char fleet_script_append[] = FLEET_ALWAYS FLEET_NOW FLEET_ANEW
     "end\n"
     "return {epoch, string.format('%.0f', n)}\n";
 
-/* KEYS object claim; ARGV instance, ms of the claim, the signature of an object that is of no use:
- * {"o", object}, {"c"}: claimed, {"n"}: waiting is of no use, {"w", ms of the other's claim}. */
+/* KEYS object claim; ARGV instance ('': it only looks), ms of the claim, the signature of an object
+ * that is of no use: {"o", object}, {"c"}: claimed, {"n"}: waiting is of no use, {"w", ms of the
+ * other's claim}. */
 static const char fleet_script_share_get[] =
     "local o = redis.call('GET', KEYS[1])\n"
     "if o and string.sub(o, -16) ~= ARGV[3] then return {'o', o} end\n"
+    "if ARGV[1] == '' then return {'n'} end\n"
     "local c = redis.call('GET', KEYS[2])\n"
     "if not c then\n"
     "  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])\n"

@@ -26,10 +26,12 @@
 #define VARIANTS_TEXT "64" /* of one URL, the most */
 #define QUESTIONS_MAX FETCH_LOCK_SLOTS
 #define TRIES         4
+#define BEHIND_MS     200 /* so long they are waited for */
 
 enum state {
     QUERIED, /* the store's reply is under way */
     WAITING, /* another host fetches it */
+    BEHIND,  /* it is there, and entries of the log before it are not here yet */
     CLAIMED, /* this host does */
     OVER,    /* QUERIED, and what comes of it is of no use any more */
 };
@@ -42,6 +44,7 @@ struct question {
     struct fleet_object_name name;
     enum state state;
     uint64_t until_ms, look_ms; /* mono */
+    uint64_t behind_ms;         /* BEHIND until then, at most; 0: it was not yet */
     uint8_t useless[FLEET_MAC]; /* the object that is there and cannot be used */
     uint8_t tries;
     uint32_t nothing_ms; /* OVER: of struct fleet_end */
@@ -130,7 +133,7 @@ static void on_got(void *arg, const redisReply *r);
 
 static bool run_get(struct question *q, fleet_reply_fn done, void *arg)
 {
-    return fleet_calls_get(&q->share->calls, &q->name, q->useless, done, arg);
+    return fleet_calls_get(&q->share->calls, &q->name, q->useless, !q->ask.looks, done, arg);
 }
 
 static void ask_store(struct question *q)
@@ -140,6 +143,19 @@ static void ask_store(struct question *q)
         return;
     answer(q, FLEET_SHARE_FETCH);
     forget(q);
+}
+
+/* False: it has waited for that long enough. */
+static bool wait_for_log(struct question *q)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    if (!q->behind_ms) {
+        q->behind_ms = now_ms + BEHIND_MS;
+        answer(q, FLEET_SHARE_WAIT);
+    }
+    q->state = BEHIND;
+    q->look_ms = q->behind_ms;
+    return now_ms < q->behind_ms;
 }
 
 static void got_object(struct question *q, const redisReply *r)
@@ -158,6 +174,11 @@ static void got_object(struct question *q, const redisReply *r)
         forget(q);
         return;
     case FLEET_IMPORT_OLD:
+        break;
+    case FLEET_IMPORT_AHEAD:
+        if (wait_for_log(q))
+            return;
+        s->overtaken++;
         break;
     case FLEET_IMPORT_OVERTAKEN:
         s->overtaken++;
@@ -355,6 +376,16 @@ void fleet_share_stored(struct fleet_share *s, const char *name)
     }
 }
 
+void fleet_share_moved(struct fleet_share *s)
+{
+    struct question *next;
+    for (struct question *q = TAILQ_FIRST(&s->questions); q; q = next) {
+        next = TAILQ_NEXT(q, entry);
+        if (q->state == BEHIND)
+            ask_store(q);
+    }
+}
+
 static void follow(struct question *q, uint64_t now_ms)
 {
     struct fleet_share *s = q->share;
@@ -367,7 +398,7 @@ static void follow(struct question *q, uint64_t now_ms)
     } else if (q->state == CLAIMED) {
         if (now_ms >= q->look_ms && run_get(q, on_done, NULL))
             q->look_ms = now_ms + RENEW_MS;
-    } else if (now_ms >= q->until_ms) {
+    } else if (q->state == WAITING && now_ms >= q->until_ms) {
         answer(q, FLEET_SHARE_FETCH);
         forget(q);
     } else if (now_ms >= q->look_ms) {

@@ -10,13 +10,16 @@
  * is told of in the stream `stored`, or seen. Where the fetch brought nothing that others could have,
  * or has failed, they fetch at once, and do not wait for each other for a moment.
  *
+ * What asks for a part, for the head alone, or with an identity only looks: it takes what is there,
+ * as it would take what is stored here, and claims nothing.
+ *
  * A URL that varies has its own record there, as in a host's store; that is taken first, and then the
  * worker asks for its variant. What is stale but can be validated is taken too: the worker looks again,
  * and asks once more whether it is to fetch. What is here already is not taken again.
  *
  * An object says up to where its host had applied the log when it was fetched. It is taken here with
  * a fetch_seq that is smaller than the marks of all later entries (fleet_marks.h), and judged by them
- * before anything is made of it.
+ * before anything is made of it. Where this host has not applied as much yet, that is waited for.
  */
 #ifndef POLDER_CONTROL_FLEET_SHARE_H
 #define POLDER_CONTROL_FLEET_SHARE_H
@@ -34,6 +37,7 @@ void fleet_share_note(struct fleet_share *s, unsigned worker, const struct ring_
                       const char *payload);
 void fleet_share_stored(struct fleet_share *s, const char *name);
 void fleet_share_renewed(struct fleet_share *s, uint64_t took_ms);
+void fleet_share_moved(struct fleet_share *s);
 
 struct fleet_share_view {
     bool shares;        /* some route does */

@@ -21,13 +21,19 @@ static bool is_for_all(const struct config_cache *cache)
            (cache->n_partition == 1 && cache->partition[0].kind == CONFIG_KEY_IDENTITY);
 }
 
-bool fleet_offer_may(const struct fetch *ex)
+bool fleet_offer_may_take(const struct fetch *ex)
 {
     const struct request *r = &ex->req;
     const struct config_cache *cache = r->route ? r->route->cache : NULL;
     return ex->worker->config->fleet.n_store && cache && cache->shared && is_for_all(cache) &&
-           ex->for_store && !r->post && !r->has_identity && !r->policy.has_authorization &&
-           r->policy.identity == POLICY_ANONYMOUS && !request_is_quarantined(r);
+           !r->post && r->policy.identity != POLICY_PARTITION && !request_is_quarantined(r);
+}
+
+bool fleet_offer_may(const struct fetch *ex)
+{
+    const struct request *r = &ex->req;
+    return fleet_offer_may_take(ex) && ex->for_store && !r->has_identity &&
+           !r->policy.has_authorization && r->policy.identity == POLICY_ANONYMOUS;
 }
 
 bool fleet_offer_tell(struct fetch *ex, enum fleet_share_note kind, uint64_t stream,

@@ -17,6 +17,9 @@ struct fetch;
 
 /* May what it fetches be given to other hosts? The response may still forbid it. */
 bool fleet_offer_may(const struct fetch *ex);
+/* May what other hosts have given answer it? What has an identity is told later whether it may have
+ * just that. */
+bool fleet_offer_may_take(const struct fetch *ex);
 /* To control, with the name of the permit under which it asked. False: the ring is full, which costs the others nothing but a
  * fetch. */
 bool fleet_offer_tell(struct fetch *ex, enum fleet_share_note kind, uint64_t stream,

@@ -7,6 +7,7 @@
 #include "daemons/worker/fetch/fleet_offer.h"
 #include "daemons/worker/fetch/miss.h"
 #include "daemons/worker/fleet_link.h"
+#include "daemons/worker/message/identity.h"
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/message/route_state.h"
 #include "daemons/worker/worker.h"
@@ -62,12 +63,18 @@ static bool waits_on(struct fetch *ex)
            w->mono_ms < ex->fleet_since_ms + wait_max_ms(ex);
 }
 
+/* It is not there: to the backend. */
+static void ask_backend(struct fetch *ex)
+{
+    go_on(ex, fleet_offer_may(ex) ? fetch_start : miss_looked_in_vain);
+}
+
 /* Of the wheel, whose ticks are long: for those that wait for another host. */
 static void timeout(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     if (!waits_on(ex)) {
-        go_on(ex, fetch_start);
+        ask_backend(ex);
         return;
     }
     permit_renew(w, &ex->permit);
@@ -85,7 +92,7 @@ static bool follow_answer(struct fetch *ex)
         return true;
     }
     if (answer == fleet_share_word(&lock, FLEET_SHARE_FETCH)) {
-        go_on(ex, fetch_start);
+        ask_backend(ex);
         return true;
     }
     if ((answer == fleet_share_word(&lock, FLEET_SHARE_WAIT) ||
@@ -102,7 +109,7 @@ static void wait_in_vain(struct fetch *ex)
     struct fleet_page *page = ex->worker->shared->fleet;
     atomic_fetch_add(&page->shared_late, 1);
     atomic_store(&page->shared_is_quick, 0);
-    go_on(ex, fetch_start);
+    ask_backend(ex);
 }
 
 /* For the first that has no answer yet; 0 where all have. */
@@ -149,16 +156,20 @@ void fleet_share_wake(struct worker *w)
     }
 }
 
-/* The text that selects its variant, where its URL is known to vary. */
-static size_t vary_text(const struct fetch *ex, char text[STORED_VARY_MAX])
+/* The text that selects its variant, where its URL is known to vary. *own: by what identifies the client,
+ * so that no other host has it. */
+static size_t vary_text(const struct fetch *ex, char text[STORED_VARY_MAX], bool *own)
 {
     struct worker *w = ex->worker;
     struct cache_view v;
     size_t len = 0;
+    *own = false;
     if (!reader_ready(w))
         return 0;
-    if (stored_varies(w, &ex->req, &v))
+    if (stored_varies(w, &ex->req, &v)) {
         len = stored_vary_text(&ex->req, v.vary, v.record->vary_len, text, STORED_VARY_MAX);
+        *own = identity_varies_by_any(&ex->req, v.vary, v.record->vary_len);
+    }
     cache_reader_release(w->reader);
     return len;
 }
@@ -174,12 +185,26 @@ static uint64_t fresh_until_ms(const struct fetch *ex)
                : 0;
 }
 
+/* Each asks once in it: it would be told the same. */
+static uint8_t stage_of(const struct fetch *ex, bool varies)
+{
+    return (uint8_t)(1u << ((ex->stale ? 1 : 0) + (varies ? 2 : 0)));
+}
+
+void fleet_share_looked(struct fetch *ex)
+{
+    char text[STORED_VARY_MAX];
+    bool own;
+    ex->fleet_stages |= stage_of(ex, vary_text(ex, text, &own) > 0);
+}
+
 static bool ask(struct fetch *ex)
 {
     struct worker *w = ex->worker;
     char text[STORED_VARY_MAX];
-    const size_t len = vary_text(ex, text);
-    const uint8_t stage = (uint8_t)(1u << ((ex->stale ? 1 : 0) + (len ? 2 : 0)));
+    bool own;
+    const size_t len = vary_text(ex, text, &own);
+    const uint8_t stage = stage_of(ex, len > 0);
     struct fleet_ask note = {.key = ex->req.key,
                              .newer_ms = fresh_until_ms(ex),
                              .rules = w->routes[ex->req.route->index].identity.number,
@@ -187,14 +212,15 @@ static bool ask(struct fetch *ex)
                              .wait_ms = (uint32_t)wait_max_ms(ex),
                              .interval_ms = (uint32_t)request_interval_ms(&ex->req),
                              .has_stale = ex->stale != NULL,
+                             .looks = !fleet_offer_may(ex),
                              .url_len = ex->req.url_len,
                              .partition_len = ex->req.partition_len};
     struct iovec iov[] = {{&note, sizeof note},
                           {(void *)(uintptr_t)ex->req.url, ex->req.url_len},
                           {(void *)(uintptr_t)ex->req.partition, ex->req.partition_len},
                           {text, len}};
-    if (ex->fleet_stages & stage)
-        return false; /* it would be told the same */
+    if (own || ex->fleet_stages & stage)
+        return false;
     ex->fleet_stages |= stage;
     ex->fleet_permit = ex->permit.lock;
     atomic_store(&w->shared->fleet->shared_answer[ex->permit.lock.slot], 0);
@@ -202,15 +228,29 @@ static bool ask(struct fetch *ex)
     return fleet_offer_tell(ex, FLEET_SHARE_ASK, 0, iov, 4);
 }
 
+static bool may_ask(const struct fetch *ex)
+{
+    const struct worker *w = ex->worker;
+    return fleet_offer_may_take(ex) && atomic_load(&w->shared->fleet->shared_is_quick) &&
+           !fleet_link_is_cut_off(w);
+}
+
+bool fleet_share_may_look(const struct fetch *ex)
+{
+    char text[STORED_VARY_MAX];
+    bool own;
+    return !fleet_offer_may(ex) && may_ask(ex) &&
+           !(ex->fleet_stages & stage_of(ex, vary_text(ex, text, &own) > 0)) && !own;
+}
+
 bool fleet_share_ask(struct fetch *ex)
 {
     static const struct fetch_queue queue = {leave, timeout};
     struct worker *w = ex->worker;
     ev_timer *alarm = &w->fetches->askers_timer;
-    if (!fleet_offer_may(ex) || !atomic_load(&w->shared->fleet->shared_is_quick) ||
-        fleet_link_is_cut_off(w) || !ask(ex))
+    if (!may_ask(ex) || !ask(ex))
         return false;
-    ex->fleet_claims = true;
+    ex->fleet_claims = fleet_offer_may(ex);
     ex->fleet_waits = false;
     ex->fleet_silent = 0;
     ex->fleet_since_ms = w->mono_ms;

@@ -5,8 +5,8 @@
  *
  * The request that holds the permit asks control, and waits: at most shared_timeout for an answer,
  * and as long as its upstream may take where another host fetches. The permit is released by the
- * keeper when the object has come from the store. What may not be given (fleet_offer.h) is not
- * asked for.
+ * keeper when the object has come from the store. What may not be given (fleet_offer.h) is only
+ * looked for: a part, a head, what an identified client asks for.
  */
 #ifndef POLDER_WORKER_FETCH_FLEET_SHARE_H
 #define POLDER_WORKER_FETCH_FLEET_SHARE_H
@@ -17,6 +17,11 @@ struct worker;
 
 /* It holds the permit. True: it waits, and goes on by itself. False: it has to fetch. */
 bool fleet_share_ask(struct fetch *ex);
+/* What it fetches is not given to other hosts, but what they have may answer it: it claims a permit that is
+ * for looking alone, and asks. */
+bool fleet_share_may_look(const struct fetch *ex);
+/* It has waited for another that looked for the same. */
+void fleet_share_looked(struct fetch *ex);
 void fleet_share_wake(struct worker *w); /* the eventfd fired */
 void fleet_share_init(struct worker *w);
 #endif

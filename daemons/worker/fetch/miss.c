@@ -142,6 +142,38 @@ static void fetch_for_all(struct fetch *ex)
         fetch_start(ex);
 }
 
+/* Another has looked for the same. */
+static void retry_looked(struct fetch *ex)
+{
+    fleet_share_looked(ex);
+    miss_retry(ex);
+}
+
+/* A range, a HEAD, or what has an identity, which another host's copy may answer: one of them looks. False:
+ * none does. */
+static bool looks_elsewhere(struct fetch *ex)
+{
+    static const char name[] = "\nlook"; /* no field of a variant's has such a name */
+    struct worker *w = ex->worker;
+    struct cache_key key;
+    if (ex->rounds >= ROUNDS_MAX || !fleet_share_may_look(ex) ||
+        permit_is_noshare(w, &ex->lock_key))
+        return false;
+    cache_key_variant(inval_secret(w->shared->inval), &ex->lock_key, name, sizeof name - 1, &key);
+    switch (permit_claim(w, &key, &ex->permit, &ex->waits_for)) {
+    case FETCH_LOCK_LEAD:
+        if (fleet_share_ask(ex))
+            return true;
+        permit_release(w, &ex->permit, FETCH_LOCK_FAILED);
+        return false;
+    case FETCH_LOCK_WAIT:
+        collapse_wait(ex, retry_looked);
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void fetch(struct worker *w, struct fetch *ex)
 {
     struct fetch_permit name;
@@ -154,6 +186,8 @@ static void fetch(struct worker *w, struct fetch *ex)
         collapse_wait(ex, miss_retry);
         return;
     }
+    if (looks_elsewhere(ex))
+        return;
     if (!ex->for_store)
         partial_lock_key(&ex->req, &key);
     if (!collapsible(ex, &key)) {
@@ -177,6 +211,12 @@ static void fetch(struct worker *w, struct fetch *ex)
         fetch_start(ex);
         break;
     }
+}
+
+void miss_looked_in_vain(struct fetch *ex)
+{
+    permit_release(ex->worker, &ex->permit, FETCH_LOCK_FAILED);
+    fetch(ex->worker, ex);
 }
 
 static void take_stale(struct fetch *ex, struct hit_found *found)

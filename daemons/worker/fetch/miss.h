@@ -38,6 +38,8 @@ enum fetch_lock_claim fetch_background_stale(const struct request *r, struct hit
 enum fetch_lock_claim fetch_background(const struct request *r, struct hit_found *found,
                                        struct fetch_permit *permit, struct fetch_watcher *watcher);
 
+/* No other host has what it looked for under a permit (fleet_share.h). */
+void miss_looked_in_vain(struct fetch *ex);
 /* The same after what it has waited for is there, or not. */
 void miss_lead_again(struct fetch *ex);
 

@@ -175,6 +175,15 @@ static bool names_all(const struct request *r, const char *names, size_t len)
     return true;
 }
 
+bool identity_varies_by_any(const struct request *r, const char *names, size_t len)
+{
+    struct walk at = {0};
+    while (next_identity(r, &at))
+        if (has_line(&at, names, len))
+            return true;
+    return false;
+}
+
 bool identity_varies_by_all(const struct request *r, const struct h1_head *response)
 {
     char names[VARY_NAMES];

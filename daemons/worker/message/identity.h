@@ -52,6 +52,9 @@ bool identity_may_take(const struct request *r, const struct cache_view *v);
  * POLICY_SHARED; false otherwise. */
 bool identity_varies_by_all(const struct request *r, const struct h1_head *response);
 
+/* Does one of these names, a line each, tell who asks? */
+bool identity_varies_by_any(const struct request *r, const char *names, size_t len);
+
 /* The part of a partition's key for all identity fields: a keyed hash, written into space. at NULL:
  * there are none. */
 #define IDENTITY_TEXT 32
