@@ -85,17 +85,6 @@ static const char *read_options(char **argv, struct options *o)
     return NULL;
 }
 
-int ctl_show_error(const struct ctl_answer *answer)
-{
-    char code[64], message[2048];
-    if (rpc_in_text(answer->error, "message", message, sizeof message) < 0)
-        strcpy(message, "an error without a message");
-    if (rpc_in_text(answer->error, "code", code, sizeof code) < 0)
-        strcpy(code, "failed");
-    fprintf(stderr, "polderctl: %s\n", message);
-    return rpc_error_of(code) == RPC_BAD_ARGUMENT ? CTL_USAGE : CTL_FAILED;
-}
-
 static int show(const struct options *o, enum rpc_method method, const struct ctl_answer *answer)
 {
     if (answer->error->type != MSGPACK_OBJECT_NIL)

@@ -60,6 +60,8 @@ struct ctl_answer {
 int ctl_call(const char *socket, enum rpc_method method, const struct rpc_out *params,
              unsigned timeout_ms, struct ctl_answer *answer);
 void ctl_answer_free(struct ctl_answer *answer);
+/* Writes the error of an answer; the exit status that it means. */
+int ctl_show_error(const struct ctl_answer *answer);
 
 /* ---- commands that are more than one call and its answer ---- */
 struct ctl_run {
@@ -71,8 +73,6 @@ struct ctl_run {
 };
 int top_run(const struct ctl_run *run);
 int watch_run(const struct ctl_run *run);
-/* Writes the error of an answer; the exit status that it means. */
-int ctl_show_error(const struct ctl_answer *answer);
 
 /* ---- try.c ---- */
 struct ctl_try {

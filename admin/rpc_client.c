@@ -2,6 +2,7 @@
 /* rpc_client: one MessagePack-RPC call over the admin socket, blocking, with a deadline. */
 #include "admin/polderctl.h"
 #include "polder/clock.h"
+#include "polder/rpc_in.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -159,4 +160,15 @@ void ctl_answer_free(struct ctl_answer *a)
 {
     msgpack_unpacked_destroy(&a->space);
     free(a->bytes);
+}
+
+int ctl_show_error(const struct ctl_answer *answer)
+{
+    char code[64], message[2048];
+    if (rpc_in_text(answer->error, "message", message, sizeof message) < 0)
+        strcpy(message, "an error without a message");
+    if (rpc_in_text(answer->error, "code", code, sizeof code) < 0)
+        strcpy(code, "failed");
+    fprintf(stderr, "polderctl: %s\n", message);
+    return rpc_error_of(code) == RPC_BAD_ARGUMENT ? CTL_USAGE : CTL_FAILED;
 }

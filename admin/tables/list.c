@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* list: a list as a table, or as blocks where its rows have many members; which columns matter. */
+/* list: a list as a table, and which of its columns matter. */
 #include "admin/tables/tables.h"
 #include "polder/rpc_in.h"
 
@@ -30,15 +30,6 @@ static const char *columns_of(enum rpc_method method)
     return NULL;
 }
 
-static void print_blocks(FILE *to, enum rpc_method method, const msgpack_object *list)
-{
-    for (uint32_t i = 0; i < list->via.array.size; i++) {
-        if (i)
-            fputc('\n', to);
-        table_map(to, method, &list->via.array.ptr[i], "");
-    }
-}
-
 /* The method's columns, if that is the list they were chosen for. */
 static const char *columns_for(enum rpc_method method, const msgpack_object *list)
 {
@@ -50,11 +41,11 @@ static const char *columns_for(enum rpc_method method, const msgpack_object *lis
                                                                                          : NULL;
 }
 
-void table_list(FILE *to, enum rpc_method method, const msgpack_object *list)
+bool table_columns(FILE *to, enum rpc_method method, const msgpack_object *list)
 {
     const char *names = columns_for(method, list);
-    if (names || !table_is_rows(list) || list->via.array.ptr[0].via.map.size <= 10)
-        table_rows(to, list, names);
-    else
-        print_blocks(to, method, list);
+    if (!names && table_is_rows(list) && list->via.array.ptr[0].via.map.size > 10)
+        return false;
+    table_rows(to, list, names);
+    return true;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* map: lines of name and value, then the tables and maps within. */
+/* map: lines of name and value, then the tables and maps within; a list as a table, or as blocks of
+ * such lines. */
 #include "admin/tables/tables.h"
 #include "polder/rpc_in.h"
 
@@ -49,6 +50,17 @@ static bool is_for_machines(enum rpc_method method, const char *key)
         if (!strcmp(key, inner[i]))
             return true;
     return false;
+}
+
+void table_list(FILE *to, enum rpc_method method, const msgpack_object *list)
+{
+    if (table_columns(to, method, list))
+        return;
+    for (uint32_t i = 0; i < list->via.array.size; i++) {
+        if (i)
+            fputc('\n', to);
+        table_map(to, method, &list->via.array.ptr[i], "");
+    }
 }
 
 void table_map(FILE *to, enum rpc_method method, const msgpack_object *map, const char *indent)

@@ -3,9 +3,10 @@
  * tables: answers for people, a form a file. Private to admin/.
  *
  *   print.c    which form an answer has
- *   map.c      lines of name and value; "before" and "after" are the changes between them
+ *   map.c      lines of name and value; "before" and "after" are the changes between them. A list is a
+ *              table, or blocks of such lines where its rows have many members
  *   changes.c  those
- *   list.c     a list of maps: a table, or blocks; which columns matter for which method
+ *   list.c     a list of maps as a table; which columns matter for which method
  *   rows.c     a table
  *   value.c    one value, by its key; "file" is what the configuration file says where it differs
  *   name.c     keys as headings, columns
@@ -57,6 +58,8 @@ bool table_is_rows(const msgpack_object *o); /* a list of maps */
 void table_rows(FILE *to, const msgpack_object *list, const char *columns);
 
 /* ---- list.c, map.c, changes.c ---- */
+/* False: it has too many columns, and nothing was printed. */
+bool table_columns(FILE *to, enum rpc_method method, const msgpack_object *list);
 void table_list(FILE *to, enum rpc_method method, const msgpack_object *list);
 void table_map(FILE *to, enum rpc_method method, const msgpack_object *map, const char *indent);
 void table_changes(FILE *to, const msgpack_object *before, const msgpack_object *after);
