@@ -244,6 +244,8 @@ struct master {
 /* Until it is told to stop. block: what the program before has left; -1: it is a start. Exit
  * status. */
 int master_run(const char *program, const char *config_path, int block);
+
+/* ---- announce.c ---- */
 /* Logs, and publishes, what the service has come up with. */
 void master_announce(const struct master *m);
 
@@ -437,6 +439,11 @@ uint64_t ws_process_deadline(const struct master *m);
 static inline const struct config *master_config(const struct master *m)
 {
     return m->shared.region[m->current]->config;
+}
+/* A reload waits from the proof of the new program until it has a keeper and a control of its own. */
+static inline bool upgrade_holds_reload(const struct master *m)
+{
+    return m->upgrade.phase >= UPGRADE_PROVING && m->upgrade.phase <= UPGRADE_CONTROL;
 }
 static inline uint64_t earlier(uint64_t a, uint64_t b)
 {

@@ -23,7 +23,6 @@
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
-#include <systemd/sd-login.h>
 #include <unistd.h>
 
 #define TICK_MS             1000 /* heartbeats are looked at, ours is shown */
@@ -376,34 +375,6 @@ static int start_configure(struct master *m)
     atomic_store(&m->shared.proc->log_level, region->config->log_level);
     log_follow(&m->shared.proc->log_level);
     return EXIT_DONE;
-}
-
-/* "" where no systemd would start us again. */
-static void unit_find(char *out, size_t size)
-{
-    char *unit = NULL;
-    const char *dot = NULL;
-    if (!getenv("NOTIFY_SOCKET"))
-        return;
-    if (sd_pid_get_unit(0, &unit) >= 0)
-        dot = strrchr(unit, '.');
-    snprintf(out, size, "%s", dot && !strcmp(dot, ".service") ? unit : "polder.service");
-    free(unit);
-}
-
-void master_announce(const struct master *m)
-{
-    const struct config *config = master_config(m);
-    unit_find(m->shared.proc->unit, sizeof m->shared.proc->unit);
-    listeners_publish(m);
-    listeners_tell(&m->listeners, config);
-    privileges_tell_files(m->shared.conditions, config);
-    char listening[1024];
-    listeners_describe(&m->listeners, listening, sizeof listening);
-    log_info("service: polderd " POLDER_VERSION " with %u workers listens on %s", config->workers,
-             listening[0] ? listening : "nothing");
-    for (uint32_t i = 0; i < config->n_warnings; i++)
-        log_warning("config: %s", config->warnings[i]);
 }
 
 static void start_children(struct master *m)

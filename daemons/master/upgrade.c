@@ -57,12 +57,6 @@ void upgrade_ask(struct master *m)
         m->upgrade.phase = UPGRADE_REQUESTED;
 }
 
-bool upgrade_holds_reload(const struct master *m)
-{
-    const enum upgrade_phase phase = m->upgrade.phase;
-    return phase >= UPGRADE_PROVING && phase <= UPGRADE_CONTROL;
-}
-
 static void block_close(int *fd)
 {
     if (*fd >= 0)

@@ -31,8 +31,6 @@ void upgrade_ask(struct master *m);
 bool upgrade_reaped(struct master *m, pid_t pid, int status);
 void upgrade_step(struct master *m);
 uint64_t upgrade_deadline(const struct master *m);
-/* Must a reload wait for it? */
-bool upgrade_holds_reload(const struct master *m);
 /* The service stops: gives it up. */
 void upgrade_cancel(struct master *m);
 /* The new program has taken over: the rest is ours. */
