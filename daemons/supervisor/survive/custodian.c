@@ -233,19 +233,6 @@ static int open_signals(void)
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
-/* The one of this process. */
-static struct custodian custodian;
-
-struct custodian *custodian_init(void)
-{
-    struct custodian *c = &custodian;
-    for (unsigned i = 0; i < CUSTODIAN_LINKS; i++)
-        c->link[i] = -1;
-    c->servers = c->channel = c->heartbeat = c->signals = c->listening[0] = c->listening[1] = -1;
-    c->segment_fd = c->next_fd = c->renewal.pipe = c->restart.pipe = c->restart.box = -1;
-    return c;
-}
-
 bool custodian_is_there(int channel)
 {
     int type = 0;
@@ -271,13 +258,12 @@ static void offer_segment(int channel, int fd)
 struct custodian *custodian_adopt(int channel)
 {
     int fd;
-    struct custodian *c = &custodian;
     if (!custodian_is_there(channel))
         return NULL;
     fcntl(channel, F_SETFD, FD_CLOEXEC);
+    struct custodian *c = custodian_init();
     if (!(c->segment = segment_new_fd(&fd)))
         return NULL;
-    custodian_init();
     c->channel = channel;
     offer_segment(channel, fd);
     close(fd);
@@ -286,7 +272,7 @@ struct custodian *custodian_adopt(int channel)
 
 struct custodian *custodian_new(void)
 {
-    struct custodian *c = &custodian;
+    struct custodian *c = custodian_init();
     uint64_t interval_us;
     int fd = -1;
     if (!(c->segment = segment_new_fd(&fd))) {
@@ -294,7 +280,6 @@ struct custodian *custodian_new(void)
                     strerror(errno));
         return NULL;
     }
-    custodian_init();
     c->segment_fd = fd;
     c->signals = open_signals();
     c->watchdog = sd_watchdog_enabled(0, &interval_us) > 0;

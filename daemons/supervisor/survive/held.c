@@ -8,6 +8,19 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/* The one of this process. */
+static struct custodian custodian;
+
+struct custodian *custodian_init(void)
+{
+    struct custodian *c = &custodian;
+    for (unsigned i = 0; i < CUSTODIAN_LINKS; i++)
+        c->link[i] = -1;
+    c->servers = c->channel = c->heartbeat = c->signals = c->listening[0] = c->listening[1] = -1;
+    c->segment_fd = c->next_fd = c->renewal.pipe = c->restart.pipe = c->restart.box = -1;
+    return c;
+}
+
 void held_close(int *fd)
 {
     if (*fd >= 0)
