@@ -4,7 +4,8 @@
  *
  * The way of a file: config_text.c reads it and makes tokens of it (unset variables, strings
  * without an end), config_outline.c walks over them (unknown and repeated keys, lines of sections),
- * config_parse.c lets libconfuse parse it and checks each value where it stands, config_build.c
+ * config_parse.c lets libconfuse parse it and checks each value where it stands (config_types.c,
+ * config_key_parts.c, config_address.c), config_build.c
  * and the files beside it (config_build.h) make the tree and check what values have to do with each
  * other.
  */
@@ -105,10 +106,11 @@ bool config_outline(struct config_parse *p, char *text);
 int config_section_line(const struct config_parse *p, const char *name, uint32_t parent,
                         uint32_t nth);
 
-/* config_types.c */
-/* `sticky`. NULL, or what is expected. arena NULL: only checked. */
+/* config_key_parts.c: `sticky`. NULL, or what is expected. arena NULL: only checked. */
 const char *config_parse_sticky(struct config_arena *arena, const char *text,
                                 struct config_key *key);
+/* config_address.c: "HOST:PORT", "[V6]:PORT", "unix:/PATH". arena NULL: only checked. names: HOST may be
+ * a name; then address->len is 0. */
 int config_address_parse(struct config_arena *arena, const char *text, bool names,
                          struct config_address *address, const char **why);
 
