@@ -6,11 +6,13 @@
  * parses no configuration (a child does), reads no socket, opens no database. Its loop wakes on
  * signals and deadlines and then lets each part look at the state and do its next step:
  *
- *   run.c             start, loop, stop; reaping of children
+ *   run.c             start, loop, stop; announce.c: what is said where a program has come up
  *   privileges.c      directories, user, limits, lock
  *   check.c           checks of this machine by -t
  *   config_compile.c  the child that reads the file
- *   children.c        fork, respawn; backoff.c: how long a respawn waits
+ *   children.c        fork, stop, respawn; backoff.c: how long a respawn waits
+ *   deaths.c          what the end of one means
+ *   workers.c         those of a generation
  *   watchdog.c        does a process hang?
  *   segments.c        what was passed at the start, and what systemd keeps
  *   listeners.c       the sockets
@@ -318,12 +320,18 @@ void child_replace(struct master *m, uint32_t slot, uint64_t grace_ms);
 void child_start(struct master *m, uint32_t slot, uint32_t region, uint32_t index);
 /* SIGTERM now, SIGKILL after grace_ms; not forked again. */
 void child_stop(struct master *m, uint32_t slot, uint64_t grace_ms);
-/* The end of a child in a slot; true if pid was one. */
-bool child_reaped(struct master *m, pid_t pid, int status);
 /* Forks that are due, a look of the watchdog, kills that are due. */
 void children_step(struct master *m);
 uint64_t children_deadline(const struct master *m);
 bool child_ready(const struct master *m, uint32_t slot);
+const char *child_name(const struct master *m, uint32_t slot, char buf[32]);
+void child_close_channel(struct master_child *c);
+
+/* ---- deaths.c ---- */
+/* The end of a child in a slot; true if pid was one. */
+bool child_reaped(struct master *m, pid_t pid, int status);
+
+/* ---- workers.c ---- */
 /* Workers of a region that have a process / that are ready. */
 uint32_t workers_living(const struct master *m, uint32_t region);
 uint32_t workers_ready(const struct master *m, uint32_t region);
@@ -444,6 +452,14 @@ static inline const struct config *master_config(const struct master *m)
 static inline bool upgrade_holds_reload(const struct master *m)
 {
     return m->upgrade.phase >= UPGRADE_PROVING && m->upgrade.phase <= UPGRADE_CONTROL;
+}
+static inline struct proc_slot *shared_slot(const struct master *m, uint32_t slot)
+{
+    return &m->shared.proc->slot[slot];
+}
+static inline bool slot_is_worker(uint32_t slot)
+{
+    return slot >= PROC_SLOT_WORKER0;
 }
 static inline uint64_t earlier(uint64_t a, uint64_t b)
 {
