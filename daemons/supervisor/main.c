@@ -41,154 +41,6 @@ static void print_error(void *arg, const char *line)
     fprintf(stderr, "%s\n", line);
 }
 
-static void log_mistake(void *arg, const char *line)
-{
-    (void)arg;
-    log_error("config: %s", line);
-}
-
-/* Frees sessions that ended in this iteration: until now a caller may have used them. */
-static void bury_ended(struct supervisor *s)
-{
-    while (!SLIST_EMPTY(&s->ended)) {
-        struct session *x = SLIST_FIRST(&s->ended);
-        SLIST_REMOVE_HEAD(&s->ended, ended_entry);
-        local_free(x);
-        free(x->pending);
-        free(x->client_id);
-        free(x->line);
-        free(x);
-    }
-}
-
-/* ---- configuration ---- */
-
-static void use_config(struct supervisor *s, const struct config *c)
-{
-    const bool same_level = s->config && s->config->log_level == c->log_level;
-    s->config = c;
-    if (!same_level) { /* else it is what a command may have set */
-        s->log_level = (enum log_level)c->log_level;
-        log_set_level(s->log_level);
-    }
-    s->values = c->websocket;
-    for (uint32_t i = 0; i < c->n_routes; i++)
-        if (c->routes[i].websocket)
-            s->route_values[i].ws = *c->routes[i].websocket;
-    for (uint32_t i = 0; i < c->n_upstreams; i++)
-        for (uint32_t k = 0; k < c->upstreams[i].n_servers; k++) {
-            const struct config_server *server = &c->upstreams[i].servers[k];
-            s->weights[server->index] = server->weight;
-        }
-}
-
-/* A log that cannot be written is no reason to let WebSockets go. */
-static void open_log(struct supervisor *s)
-{
-    char why[512];
-    if (supervisor_log_open(s, why, sizeof why) < 0)
-        log_error("%s", why);
-}
-
-static const struct config_route *same_route(const struct config *c, const struct config_route *old)
-{
-    for (uint32_t i = 0; i < c->n_routes; i++)
-        if (c->routes[i].websocket && !strcmp(c->routes[i].pattern, old->pattern))
-            return &c->routes[i];
-    return NULL;
-}
-
-static bool same_servers(const struct config_upstream *a, const struct config_upstream *b)
-{
-    if (!a || !b)
-        return a == b;
-    if (strcmp(a->name, b->name) != 0 || a->n_servers != b->n_servers)
-        return false;
-    for (uint32_t i = 0; i < a->n_servers; i++)
-        if (strcmp(a->servers[i].address.text, b->servers[i].address.text) != 0)
-            return false;
-    return true;
-}
-
-/* Does it go on as if nothing had happened? A handshake waits for one of the route's servers. */
-static bool survives(const struct session *x, const struct config_route *to)
-{
-    return to && (x->state == SESSION_OPEN || x->state == SESSION_CLOSING ||
-                  same_servers(x->route->upstream, to->upstream));
-}
-
-static void move_over(struct session *x, const struct config_route *to)
-{
-    if (x->pending && x->pending->server)
-        x->pending->server =
-            &to->upstream->servers[x->pending->server - x->route->upstream->servers];
-    x->route = to;
-}
-
-/* Sessions move over to the route of the same pattern; those without a route any more, and
- * handshakes to changed servers, are closed to reconnect. */
-static bool reload(struct supervisor *s)
-{
-    void *memory, *old_memory = s->arena[0];
-    const struct config *c = supervisor_read_config(s->path, &memory, log_mistake),
-                        *old = s->config;
-    if (!c) {
-        log_error("config: nothing has changed");
-        return false;
-    }
-    if (strcmp(c->runtime_dir, old->runtime_dir)) {
-        log_error("config: runtime_dir cannot change while polder-supervisor runs (\"%s\", not "
-                  "\"%s\"); restart it for that; nothing has changed",
-                  old->runtime_dir, c->runtime_dir);
-        munmap(memory, SHARED_REGION_SIZE);
-        return false;
-    }
-    struct route_count *counts = calloc(SUPERVISOR_ROUTES, sizeof *counts);
-    struct values_before *before = counts ? values_before(s) : NULL;
-    if (!before) {
-        free(counts);
-        munmap(memory, SHARED_REGION_SIZE);
-        return false;
-    }
-    for (uint32_t i = 0; i < old->n_routes; i++) {
-        const struct config_route *to = same_route(c, &old->routes[i]);
-        if (to) {
-            counts[to->index] = s->routes[i];
-            counts[to->index].open = 0;
-        }
-    }
-    for (struct session *x = LIST_FIRST(&s->sessions), *next; x; x = next) {
-        next = LIST_NEXT(x, entry);
-        if (survives(x, same_route(c, x->route)))
-            continue;
-        if (x->state != SESSION_CLOSING)
-            session_close(s, x, 1012, "the service has changed", END_DRAIN);
-        session_end(s, x, END_DRAIN); /* its configuration goes */
-    }
-    for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry)) {
-        move_over(x, same_route(c, x->route));
-        counts[x->route->index].open++;
-    }
-    bury_ended(s);
-    memcpy(s->routes, counts, SUPERVISOR_ROUTES * sizeof *counts);
-    free(counts);
-    use_config(s, c);
-    open_log(s);
-    values_load(s);
-    values_carry(s, before, old);
-    values_before_free(before);
-    values_tell_files(s);
-    s->arena[0] = memory;
-    munmap(old_memory, SHARED_REGION_SIZE);
-    ws_fleet_read_config(s);
-    survive_read_again(s);
-    for (struct session *x = LIST_FIRST(&s->sessions); x; x = LIST_NEXT(x, entry))
-        if (x->state == SESSION_OPEN && !x->deadline_ms)
-            heartbeat_arm(s, x); /* in the intervals of now */
-    log_info("config: read again");
-    return true;
-}
-
 /* ---- loop ---- */
 
 static void on_due(struct timer *t)
@@ -224,7 +76,7 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int revents)
 
 static void end_turn(struct supervisor *s)
 {
-    bury_ended(s);
+    sessions_bury(s);
     supervisor_log_flush(s);
 }
 
@@ -266,7 +118,7 @@ static void on_stop(struct ev_loop *loop, ev_signal *w, int revents)
 
 static void reload_and_tell(struct supervisor *s)
 {
-    s->reload_failed = !reload(s);
+    s->reload_failed = !config_reload(s);
     presence_tell(s);
 }
 
@@ -299,7 +151,7 @@ static void conditions_begin(struct supervisor *s, bool resumes)
 static void on_reopen(struct ev_loop *loop, ev_signal *w, int revents)
 {
     (void)w, (void)revents;
-    open_log(ev_userdata(loop));
+    config_open_log(ev_userdata(loop));
 }
 
 static void on_upgrade(struct ev_loop *loop, ev_signal *w, int revents)
@@ -406,7 +258,7 @@ static int run(struct supervisor *s, struct custodian *c, bool resumes)
     survive_signals(s);
     const int box = c ? c->restart.box : s->restart.box;
     conditions_begin(s, resumes || box >= 0);
-    open_log(s);
+    config_open_log(s);
     const int code = resumes ? upgrade_resume(s) : open_sockets(s);
     if (code)
         return code;
@@ -431,7 +283,7 @@ static int run(struct supervisor *s, struct custodian *c, bool resumes)
         session_end(s, x, END_DRAIN);
     }
     refuse_end_all(s);
-    bury_ended(s);
+    sessions_bury(s);
     methods_close(s);
     intake_close(s);
     buffer_pool_trim(&s->buffers);
@@ -473,24 +325,10 @@ static void open_for_all(struct supervisor *s, struct custodian *c)
     }
 }
 
-/* The custodian's copy, for working processes to come. */
-static void read_again(void *arg)
-{
-    struct supervisor *s = arg;
-    void *memory, *old = s->arena[0];
-    const struct config *c = supervisor_read_config(s->path, &memory, log_mistake);
-    if (!c)
-        return;
-    use_config(s, c);
-    s->arena[0] = memory;
-    values_load(s);
-    munmap(old, SHARED_REGION_SIZE);
-}
-
 static int hold(struct supervisor *s, struct custodian *c)
 {
     static char runtime_dir[4096]; /* the configuration's own goes when it is read again */
-    c->read_again = read_again;
+    c->read_again = config_reload_copy;
     c->arg = s;
     snprintf(runtime_dir, sizeof runtime_dir, "%s", s->config->runtime_dir);
     const int code = custodian_run(c, runtime_dir);
@@ -588,20 +426,6 @@ static void ignore_signals(void)
     signal(SIGUSR2, SIG_IGN);
 }
 
-static const struct config *read_config(struct supervisor *s, config_error_fn fn)
-{
-    return supervisor_read_config(s->path, &s->arena[0], fn);
-}
-
-/* The file as it is; or, where it has become wrong since the proof, as it was then. */
-static const struct config *read_proven(struct supervisor *s)
-{
-    char path[32];
-    const struct config *c = read_config(s, log_mistake);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", PROGRAM_FILE_FD);
-    return c ? c : supervisor_read_config(path, &s->arena[0], log_mistake);
-}
-
 /* Too large for the stack, one a process. */
 static struct supervisor the_supervisor;
 
@@ -623,7 +447,9 @@ int main(int argc, char **argv)
     program_begin(s->path);
     if (!o.resumes && !o.holds)
         ignore_signals();
-    const struct config *c = o.resumes || o.holds ? read_proven(s) : read_config(s, print_error);
+    const struct config *c = o.resumes || o.holds
+                                 ? config_read_proven(s)
+                                 : supervisor_read_config(s->path, &s->arena[0], print_error);
     if (!c)
         return 2;
     if (o.tests) {
@@ -632,7 +458,7 @@ int main(int argc, char **argv)
         printf("%s: ok\n", s->path);
         return 0;
     }
-    use_config(s, c);
+    config_use(s, c);
     process_title_set(o.resumes && custodian_is_there(PROGRAM_CHANNEL_FD) ? CUSTODIAN_CHILD
                                                                           : "polder-supervisor");
     log_open("supervisor");

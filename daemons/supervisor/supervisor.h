@@ -19,14 +19,15 @@
  *   leaked.c        how long reaped WebSockets would have been held: savings
  *   methods.c       methods of the admin socket
  *   values.c        values that ws set changes
+ *   reload.c        puts a configuration in use; another one while sessions go on
  *   presence.c      shows other processes that it is alive
  *   survive/        another process holds what this one works on, for when it is killed
  *   restart.c       leaves all of it to another process, and takes over from one
  *
  * Ownership: a session owns two descriptors, a few hundred bytes, and buffers only while bytes are
  * in flight. Counts are changed in session_new() and session_end() and nowhere else, so they are
- * the connections that exist. A session is freed at the end of an iteration, so a callback never
- * loses what it works on.
+ * the connections that exist. A session is freed at the end of an iteration (ended.c), so a callback
+ * never loses what it works on.
  */
 #ifndef POLDER_SUPERVISOR_H
 #define POLDER_SUPERVISOR_H
@@ -332,6 +333,20 @@ const char *supervisor_version(void);
 
 /* config.c: a configuration in memory of its own, read-only. NULL: fn was told why. */
 const struct config *supervisor_read_config(const char *path, void **memory, config_error_fn fn);
+
+/* reload.c */
+void config_use(struct supervisor *s, const struct config *c);
+/* A log that cannot be written is no reason to let WebSockets go. */
+void config_open_log(struct supervisor *s);
+/* The file as it is; or, where it has become wrong since the program was proved, as it was then. */
+const struct config *config_read_proven(struct supervisor *s);
+/* Reads the file again. False: nothing has changed, and it is logged why. */
+bool config_reload(struct supervisor *s);
+/* The custodian's copy, for working processes to come; arg: struct supervisor. */
+void config_reload_copy(void *arg);
+
+/* ended.c: frees those that have ended; at the end of a turn. */
+void sessions_bury(struct supervisor *s);
 
 /* session.c */
 struct session *session_new(struct supervisor *s, int fd, const struct config_route *route,
