@@ -229,7 +229,7 @@ static int run(struct supervisor *s, struct custodian *c, bool resumes)
     timer_wheel_init(&s->wheel, s->loop, &s->now_ms, 0);
     s->seed = random_next(&s->random);
     s->on_local_message = local_message;
-    intake_begin(s);
+    handshake_begin(s);
     s->on_due = on_due;
     s->on_upgrade_requested = upgrade_requested;
     s->before_replaced = before_replaced;

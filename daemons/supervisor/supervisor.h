@@ -4,7 +4,8 @@
  *
  * The way of a connection, by file:
  *
- *   intake.c        a worker's message with the client's socket becomes a session, or a refusal
+ *   intake.c        a worker's message with the client's socket
+ *   handshake.c     becomes a session, or a refusal
  *   admit.c         is there room: in all, on the route, for this client, for this second
  *   fleet.c         the same over all hosts of a fleet
  *   backend.c       connects to a server of the route and relays the handshake; or
@@ -433,8 +434,13 @@ struct ws_refused {
 };
 void ws_line_refused(struct supervisor *s, const struct ws_refused *r);
 
+/* handshake.c */
+void handshake_begin(struct supervisor *s); /* before any comes */
+/* Decides it; takes fd. rest: what lies behind h, len bytes of the lengths that h says. */
+void handshake_take(struct supervisor *s, const struct handover *h, const char *rest, size_t len,
+                    int fd);
+
 /* intake.c */
-void intake_begin(struct supervisor *s); /* before any message comes */
 /* Before the process forks: the socket that systemd has passed, if there is one, is what
  * intake_open() finds. *box: what a process before us has left there; -1: nothing. 0 or a negative
  * errno, which is logged. */

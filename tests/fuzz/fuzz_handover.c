@@ -10,6 +10,7 @@
  * of a fleet is to be asked, which takes those of even length. The rest is the message.
  */
 #include "daemons/supervisor/intake.c"
+#include "daemons/supervisor/handshake.c"
 #include "daemons/supervisor/client_id.c"
 
 #include <fcntl.h>
@@ -282,29 +283,16 @@ static void add_up(uint8_t *bytes, size_t len)
     memcpy(bytes, &h, sizeof h);
 }
 
-static void send_all(int to, const uint8_t *bytes, size_t len, int n_fds, int type)
+static void send_all(int to, const uint8_t *bytes, size_t len, size_t n_fds, int type)
 {
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(int) * 3)];
-    } control = {0};
-    int pairs[3][2];
-    struct iovec iov = {(void *)bytes, len};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-    for (int i = 0; i < n_fds; i++)
+    int pairs[3][2], fds[3];
+    const struct iovec iov = {(void *)(uintptr_t)bytes, len};
+    for (size_t i = 0; i < n_fds; i++) {
         must(socketpair(AF_UNIX, type, 0, pairs[i]) == 0);
-    if (n_fds) {
-        m.msg_control = control.bytes;
-        m.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)n_fds);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)n_fds);
-        for (int i = 0; i < n_fds; i++)
-            memcpy(CMSG_DATA(c) + sizeof(int) * (size_t)i, &pairs[i][0], sizeof(int));
+        fds[i] = pairs[i][0];
     }
-    must(sendmsg(to, &m, MSG_NOSIGNAL) == (ssize_t)len);
-    for (int i = 0; i < n_fds; i++)
+    must(fd_message_send(to, &iov, 1, fds, n_fds) == (ssize_t)len);
+    for (size_t i = 0; i < n_fds; i++)
         close(pairs[i][0]), close(pairs[i][1]);
 }
 
@@ -344,7 +332,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             adds_up(&now.h, len) && now.h.limit_len <= HANDOVER_LINES_MAX &&
             lines_sound((const char *)now.rest + now.h.route_len + now.h.id_len, now.h.limit_len);
     }
-    const int n_fds = data[0] & 3, free_fd = lowest_free();
+    const size_t n_fds = data[0] & 3;
+    const int free_fd = lowest_free();
     const uint64_t refused = s.refused;
     send_all(link[0], bytes, len, n_fds, data[0] & 4 ? SOCK_DGRAM : SOCK_STREAM);
     must(take_message(&s, link[1]) == 1);
