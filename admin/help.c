@@ -86,8 +86,9 @@ void help_method(FILE *to, enum rpc_method method)
 {
     fputs("usage: polderctl", to);
     char name[64];
-    fprintf(to, " %s %s\n\n%s.\n", command_name(method, name, sizeof name),
-            rpc_methods[method].args, rpc_methods[method].help);
+    fprintf(to, " %s%s%s\n\n%s.\n", command_name(method, name, sizeof name),
+            *rpc_methods[method].args ? " " : "", rpc_methods[method].args,
+            rpc_methods[method].help);
     if (example(method))
         fprintf(to, "\n%s", example(method));
 }

@@ -136,6 +136,8 @@ void table_value(const char *key, const msgpack_object *o, char *out)
     else if (o->type == MSGPACK_OBJECT_ARRAY)
         show_list(o, out);
     else
+        out[0] = 0;
+    if (!out[0])
         strcpy(out, "-");
 }
 

@@ -20,9 +20,8 @@ static bool answers(struct verify *v, const struct route_plan *r, const char *pa
         report(v, CACHING, r->pattern, "second read", SEEN_FAILED, "GET %s: the answer is %u", path,
                reply->status);
     else
-        report(v, CACHING, r->pattern, "second read", NOT_PROBED,
-               "GET %s: the answer is %u; name another path with \"verify\" in that route", path,
-               reply->status);
+        report(v, CACHING, r->pattern, "second read", NOT_PROBED, "GET %s: the answer is %u; %s",
+               path, reply->status, plan_advice(r));
     return false;
 }
 

@@ -269,3 +269,10 @@ void plan_path(const struct verify *v, const struct route_plan *r, char out[VERI
         snprintf(out, VERIFY_PATH, "%.*s%s", (int)strcspn(r->pattern, "*"), r->pattern,
                  strchr(r->pattern, '*') && r->websocket ? "polder-verify" : "");
 }
+
+const char *plan_advice(const struct route_plan *r)
+{
+    return strchr(r->pattern, '*')
+               ? "name another path with \"verify\" in that route"
+               : "the route has this path alone, and probes carry no credentials";
+}

@@ -85,9 +85,8 @@ static void check_route(struct verify *v, const struct route_plan *r)
     http_get(v, &ask, &reply);
     const bool elsewhere = reply.status >= 300 && reply.status < 500;
     if (elsewhere)
-        report(v, POLLING, r->pattern, "interval", NOT_PROBED,
-               "GET %s: the answer is %u; name another path with \"verify\" in that route", path,
-               reply.status);
+        report(v, POLLING, r->pattern, "interval", NOT_PROBED, "GET %s: the answer is %u; %s", path,
+               reply.status, plan_advice(r));
     else if (reply.status)
         report(v, POLLING, r->pattern, "interval", SEEN_FAILED, "GET %s: the answer is %u", path,
                reply.status);

@@ -118,6 +118,8 @@ int plan_read(struct verify *v, const char *url);
 void plan_free(struct verify *v);
 /* What to ask for on that route: stated, given, stored, or made up. */
 void plan_path(const struct verify *v, const struct route_plan *r, char out[VERIFY_PATH]);
+/* What would help where the route's path is answered with 3xx or 4xx. */
+const char *plan_advice(const struct route_plan *r);
 
 /* ---- http.c ---- */
 struct reply {

@@ -133,9 +133,8 @@ static void open_alive(struct verify *v, struct watched *w)
                w->path);
     else if (status >= 300 && status < 500)
         report(v, WEBSOCKET, r->pattern, "handshake", NOT_PROBED,
-               "GET %s: the answer is %u; name another path with \"verify\" in that route; the "
-               "other checks do without the backend",
-               w->path, status);
+               "GET %s: the answer is %u; %s; the other checks do without the backend", w->path,
+               status, plan_advice(r));
     else if (status)
         report(v, WEBSOCKET, r->pattern, "handshake", SEEN_FAILED, "GET %s: the answer is %u",
                w->path, status);

@@ -327,7 +327,8 @@ static void what_is_not_configured_is_left_out(void **state)
     assert_says(out, "websocket", "not configured", "");
     assert_says(out, "rateLimiting", "not configured", "no limit");
     assert_says(out, "/items/*", "second read", "GET /items/new: polder; hit");
-    assert_says(out, "/closed", "not probed", "401");
+    assert_says(out, "/closed", "not probed",
+                "401; the route has this path alone, and probes carry no credentials");
     assert_non_null(strstr(out, "score 100 of 100"));
     assert_int_equal(ctl(&h, &out, "--json verify --only polling,rateLimiting"), 1);
     assert_non_null(strstr(out, "\"score\": null"));

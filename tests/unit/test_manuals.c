@@ -13,29 +13,86 @@
 
 #include <cmocka.h>
 
-static const char *const keys[] = {
-#define SECTION(...)
-#define KEY(section, key, ...)  #key,
-#define LIST(section, key, ...) #key,
-#include "libshared/tables/config_keys.def"
-#undef SECTION
-#undef KEY
-#undef LIST
-};
+static char page[131072];
 
-static void polder_conf_5_has_every_key(void **state)
+static void read_page(const char *path)
 {
-    (void)state;
-    static char page[65536];
-    FILE *f = fopen("admin/man/polder.conf.5", "r");
+    FILE *f = fopen(path, "r");
     assert_non_null(f);
     page[fread(page, 1, sizeof page - 1, f)] = 0;
     fclose(f);
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        char item[64];
-        snprintf(item, sizeof item, ".It Ic %s\n", keys[i]);
-        if (!strstr(page, item))
-            fail_msg("polder.conf(5) lacks %s", keys[i]);
+}
+
+/* From the line that begins with `from` to the next one that begins with `to`, as a string of its own. */
+static char *part_of(char *text, const char *from, const char *to)
+{
+    char *at = text;
+    while (at && strncmp(at, from, strlen(from)) != 0)
+        at = (at = strchr(at, '\n')) ? at + 1 : NULL;
+    for (char *end = at; end && (end = strchr(end, '\n'));)
+        if (!strncmp(++end, to, strlen(to))) {
+            char *part = strndup(at, (size_t)(end - at));
+            assert_non_null(part);
+            return part;
+        }
+    return at ? strdup(at) : NULL;
+}
+
+static char *section_of(enum config_section section)
+{
+    char head[64];
+    const char *name = section == CONFIG_SECTION_TOP      ? "Top level"
+                       : section == CONFIG_SECTION_SERVER ? "server "
+                                                          : config_section_names[section];
+    snprintf(head, sizeof head, ".Ss %s", name);
+    return part_of(page, head, ".Ss ");
+}
+
+/* Each in its section, with the value that it has where the file says nothing. */
+static void polder_conf_5_has_every_key_and_its_default(void **state)
+{
+    (void)state;
+    read_page("admin/man/polder.conf.5");
+    for (const struct config_row *row = config_rows; row < config_rows + CONFIG_ROWS; row++) {
+        char item[64], is[96];
+        const char *section = config_section_names[row->section];
+        char *in = section_of(row->section);
+        if (!in)
+            fail_msg("polder.conf(5) lacks the section %s", section);
+        snprintf(item, sizeof item, ".It Ic %s\n", row->key);
+        char *text = part_of(in, item, ".It Ic ");
+        if (!text)
+            fail_msg("polder.conf(5) lacks %s in %s", row->key, section);
+        snprintf(is, sizeof is, "\n.Ql %s", row->initial ? row->initial : "");
+        const char *said = strstr(text, "efault");
+        said = said ? strstr(said, is) : NULL;
+        if (row->initial && (!said || !strchr(" \n", said[strlen(is)])))
+            fail_msg("polder.conf(5) does not say of %s in %s: default %s", row->key, section,
+                     row->initial);
+        free(text);
+        free(in);
+    }
+}
+
+/* "a , Ql b" is shown as one quotation within another. */
+static void no_manual_quotes_within_quotes(void **state)
+{
+    (void)state;
+    static const char *const pages[] = {
+        "polder-cache.7",   "polder-dashboard.7",  "polder-internals.7", "polder-limits.7",
+        "polder-metrics.7", "polder-runbook.7",    "polder.conf.5",      "polderctl.1",
+        "polderd.8",        "polder-supervisor.8",
+    };
+    for (size_t i = 0; i < sizeof pages / sizeof *pages; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "admin/man/%s", pages[i]);
+        read_page(path);
+        for (char *at = page, *next; at; at = next) {
+            if ((next = strchr(at, '\n')))
+                *next++ = 0;
+            if (strstr(at, " , Ql ") || (!strncmp(at, ".Ql ", 4) && strstr(at, " , ")))
+                fail_msg("%s: \"%s\": expected a line for each quotation", path, at);
+        }
     }
 }
 
@@ -61,11 +118,7 @@ static void help_names_every_key_that_a_command_changes(void **state)
 static void polderctl_1_has_every_command(void **state)
 {
     (void)state;
-    static char page[65536];
-    FILE *f = fopen("admin/man/polderctl.1", "r");
-    assert_non_null(f);
-    page[fread(page, 1, sizeof page - 1, f)] = 0;
-    fclose(f);
+    read_page("admin/man/polderctl.1");
     for (size_t i = 0; i < RPC_METHODS; i++) {
         const struct rpc_method_info *m = &rpc_methods[i];
         char item[64];
@@ -101,11 +154,7 @@ static void polder_metrics_7_has_every_name(void **state)
 #undef SERIES
 #undef SERVER_SERIES
     };
-    static char page[131072];
-    FILE *f = fopen("admin/man/polder-metrics.7", "r");
-    assert_non_null(f);
-    page[fread(page, 1, sizeof page - 1, f)] = 0;
-    fclose(f);
+    read_page("admin/man/polder-metrics.7");
     for (size_t i = 0; i < sizeof items / sizeof *items; i++)
         if (!strstr(page, items[i]))
             fail_msg("polder-metrics(7) lacks %s", items[i]);
@@ -162,7 +211,8 @@ static void the_shipped_socket_listens_where_the_shipped_file_says(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(polder_conf_5_has_every_key),
+        cmocka_unit_test(polder_conf_5_has_every_key_and_its_default),
+        cmocka_unit_test(no_manual_quotes_within_quotes),
         cmocka_unit_test(help_names_every_key_that_a_command_changes),
         cmocka_unit_test(polderctl_1_has_every_command),
         cmocka_unit_test(polder_metrics_7_has_every_name),

@@ -270,6 +270,7 @@ static void units_follow_the_keys(void **state)
     rpc_out_u64(&o, "maxConnections", 50);
     rpc_out_u64(&o, "received", 1795453124);
     rpc_out_nil(&o, "cursor");
+    rpc_out_str(&o, "message", "");
     rpc_out_end(&o);
     assert_string_equal(shown(RPC_METHOD_STATUS, &o, false),
                         "window           1 min\n"
@@ -280,7 +281,8 @@ static void units_follow_the_keys(void **state)
                         "mean             2.1 ms\n"
                         "ready            yes\n"
                         "max connections  50\n"
-                        "received         2026-11-23 16:58:44 UTC\n");
+                        "received         2026-11-23 16:58:44 UTC\n"
+                        "message          -\n");
 }
 
 static void websockets_are_told_in_lines_and_percentiles(void **state)
@@ -529,6 +531,17 @@ static void help_names_every_command(void **state)
     }
 }
 
+static void no_line_of_help_ends_in_a_blank(void **state)
+{
+    (void)state;
+    for (int i = 0; i < RPC_METHODS; i++) {
+        FILE *f = tmpfile();
+        help_method(f, (enum rpc_method)i);
+        rewind(f);
+        assert_null(strstr(slurp(f), " \n"));
+    }
+}
+
 static void the_manual_has_every_command_and_every_argument(void **state)
 {
     (void)state;
@@ -570,6 +583,7 @@ int main(void)
         cmocka_unit_test(the_exit_status_tells_why_there_is_no_answer),
         cmocka_unit_test(every_row_of_the_table_makes_sense),
         cmocka_unit_test(help_names_every_command),
+        cmocka_unit_test(no_line_of_help_ends_in_a_blank),
         cmocka_unit_test(the_manual_has_every_command_and_every_argument),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -127,8 +127,7 @@ static void put_restart_of_polder(struct text *t, const struct control *c)
                  " wait for a change; new ones would wait for them, up to 30 s\"}",
                  busy, held);
     else
-        text_put(t, "{\"safe\":true,\"why\":\"no request is under way; limits begin with "
-                    "nothing counted\"}");
+        text_put(t, "{\"safe\":true,\"why\":\"no request is under way\"}");
 }
 
 static void put_restart_of_supervisor(struct text *t, const struct control *c)
@@ -140,8 +139,8 @@ static void put_restart_of_supervisor(struct text *t, const struct control *c)
         text_put(t, "{\"safe\":false,\"why\":\"it does not say how many WebSockets it has\"}");
     else if (open > 0)
         text_put(t,
-                 "{\"safe\":false,\"why\":\"%.0f WebSocket%s would be closed with 1012, and "
-                 "reconnect\"}",
+                 "{\"safe\":false,\"why\":\"%.0f WebSocket%s: a stop closes them with 1012; "
+                 "systemctl restart carries them over, polder-supervisor(8)\"}",
                  open, open == 1 ? "" : "s");
     else
         text_put(t, "{\"safe\":true,\"why\":\"no WebSocket is open\"}");
