@@ -103,13 +103,13 @@ static bool answers(struct asked *a)
 
 static void start(struct house *h, unsigned workers, const char *cache)
 {
+    backend_forget(backend); /* before: what is to be warm is fetched at the start */
+    atomic_store(&version, 1);
     house_start(h, workers,
                 "cache { ttl = \"5m\" stale_while_revalidate = \"0s\" %s }\nupstream \"u\" { "
                 "server \"127.0.0.1:%u\" { } }\n"
                 "route \"/*\" { upstream = \"u\" cache { } }\n",
                 cache, backend_port(backend));
-    backend_forget(backend);
-    atomic_store(&version, 1);
 }
 
 static void warm_urls_are_there_before_anybody_asks(void **state)
@@ -125,6 +125,11 @@ static void warm_urls_are_there_before_anybody_asks(void **state)
     /* what is invalidated is fetched again, and nobody had to wait for it */
     atomic_store(&version, 2);
     assert_int_equal(ctl(&h, &out, "cache invalidate test.example/w/1"), 0);
+    assert_non_null(strstr(out, "host         test.example\n"));
+    assert_int_equal(ctl(&h, &out, "cache invalidate --prefix w/2"), 0); /* no host that there is */
+    assert_non_null(strstr(out, "host         w\n"));
+    assert_int_equal(ctl(&h, &out, "cache invalidate /w/none"), 0);
+    assert_null(strstr(out, "host"));
     wait_until(backend_calls(backend) == 3, 10000); /* looked at again 5 s after the last time */
     wait_until(served_from_store(h.port, "/w/1"), 2000);
     assert_int_equal(backend_calls(backend), 3);

@@ -244,6 +244,14 @@ static void put_fleet(struct rpc_out *o, const struct fleet_result *r)
         rpc_out_str(o, "not_reached", r->missing_names);
 }
 
+/* What stands before the first slash: "items/1" is a path of the host "items". */
+static void put_host(struct rpc_out *o, const struct invalidation *in)
+{
+    const char *slash = memchr(in->text, '/', (size_t)in->len);
+    if ((in->kind == SWEEP_URL || in->kind == SWEEP_PREFIX) && slash != in->text)
+        rpc_out_strn(o, "host", in->text, slash ? (size_t)(slash - in->text) : (size_t)in->len);
+}
+
 /* result NULL: no other host is asked. */
 static void answer_invalidated(struct rpc_reply *reply, const struct invalidation *in,
                                const struct fleet_result *result)
@@ -253,6 +261,7 @@ static void answer_invalidated(struct rpc_reply *reply, const struct invalidatio
     rpc_out_str(o, "invalidated", in->what);
     if (in->len)
         rpc_out_strn(o, in->what, in->text, (size_t)in->len);
+    put_host(o, in);
     rpc_out_bool(o, "soft", in->soft);
     rpc_out_u64(o, "seq", in->seq);
     if (result)
