@@ -69,16 +69,78 @@ void fleet_start(struct fleet *f)
         redis_start(&f->redis);
     for (int i = 0; i < FLEET_HOSTS; i++)
         fleet_start_host(f, i, FLEET_SECRET);
+    fleet_wait(f, 8000);
+}
+
+void fleet_wait(struct fleet *f, unsigned ms)
+{
     for (int i = 0; i < FLEET_HOSTS; i++)
-        wait_until(fleet_says(&f->host[i], "cache     in use"), 8000);
+        wait_until(fleet_says(&f->host[i], "state     member") &&
+                       fleet_says(&f->host[i], "cache     in use"),
+                   ms);
+}
+
+void fleet_show(struct fleet *f)
+{
+    const char *out;
+    char command[300];
+    for (int i = 0; i < FLEET_HOSTS; i++) {
+        snprintf(command, sizeof command, "tail -n 15 %s >&2", f->host[i].log);
+        if (system(command) == 0 && !ctl(&f->host[i], &out, "fleet"))
+            print_error("%s", out);
+    }
 }
 
 void fleet_stop(struct fleet *f)
 {
+    if (f->relay)
+        relay_refuse(f->relay, true);
     for (int i = 0; i < FLEET_HOSTS; i++)
         if (f->host[i].pid)
             house_remove(&f->host[i]);
     redis_remove(&f->redis);
+    if (f->relay)
+        relay_stop(f->relay);
+}
+
+const char *fleet_relay(struct fleet *f)
+{
+    static char store[64];
+    redis_start(&f->redis);
+    f->relay = relay_start(f->redis.sock);
+    snprintf(store, sizeof store, "redis://127.0.0.1:%u", relay_port(f->relay));
+    return store;
+}
+
+/* ---- of all stories of a program ---- */
+
+static struct fleet *common;
+static struct backend **common_backend;
+static void (*common_begin)(void);
+
+void fleet_share(struct fleet *f, struct backend **b, backend_fn fn, void (*begin)(void))
+{
+    common = f;
+    common_backend = b;
+    common_begin = begin;
+    harness_share(b, fn);
+}
+
+int fleet_set_up(void **state)
+{
+    harness_set_up(state);
+    common->port = backend_port(*common_backend);
+    if (common_begin)
+        common_begin();
+    else
+        fleet_start(common);
+    return 0;
+}
+
+int fleet_tear_down(void **state)
+{
+    fleet_stop(common);
+    return harness_tear_down(state);
 }
 
 int fleet_get(struct house *h, const char *path, const char *fields, struct message *m)

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 static struct backend *backend;
-static struct fleet fleet;
+static struct fleet fleet = {.sharing = "shared = true shared_timeout = 10s"};
 static _Atomic unsigned delay_ms, under_way, at_once;
 static const char *_Atomic status_line = "200 OK";
 static const char *_Atomic cache_control = "max-age=300";
@@ -161,21 +161,6 @@ static void what_is_for_one_client_is_not_waited_for_in_turn(void **state)
     atomic_store(&cache_control, "max-age=300");
 }
 
-static int set_up(void **state)
-{
-    harness_set_up(state);
-    fleet = (struct fleet){.sharing = "shared = true shared_timeout = 10s",
-                           .port = backend_port(backend)};
-    fleet_start(&fleet);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    fleet_stop(&fleet);
-    return harness_tear_down(state);
-}
-
 int main(void)
 {
     const struct CMUnitTest stories[] = {
@@ -185,6 +170,5 @@ int main(void)
         cmocka_unit_test(its_control_dies),
         cmocka_unit_test(its_host_dies),
     };
-    harness_share(&backend, answers);
-    return cmocka_run_group_tests(stories, set_up, tear_down);
+    return run_with_fleet(stories, &fleet, &backend, answers, NULL);
 }

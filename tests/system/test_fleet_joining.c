@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 static struct backend *backend;
-static struct fleet fleet;
+static struct fleet fleet = {.sharing = "shared = true shared_timeout = 10s"};
 static _Atomic unsigned version = 1;
 
 static bool answers(struct asked *ask)
@@ -176,21 +176,6 @@ static void a_log_that_begins_anew_is_noticed_by_members(void **state)
         assert_int_equal(see(i, "/anew"), atomic_load(&version));
 }
 
-static int set_up(void **state)
-{
-    harness_set_up(state);
-    fleet = (struct fleet){.sharing = "shared = true shared_timeout = 10s",
-                           .port = backend_port(backend)};
-    fleet_start(&fleet);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    fleet_stop(&fleet);
-    return harness_tear_down(state);
-}
-
 int main(void)
 {
     const struct CMUnitTest stories[] = {
@@ -199,6 +184,5 @@ int main(void)
         cmocka_unit_test(an_emptied_store_ends_what_was_shared),
         cmocka_unit_test(a_log_that_begins_anew_is_noticed_by_members),
     };
-    harness_share(&backend, answers);
-    return cmocka_run_group_tests(stories, set_up, tear_down);
+    return run_with_fleet(stories, &fleet, &backend, answers, NULL);
 }

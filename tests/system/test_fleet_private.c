@@ -2,7 +2,6 @@
 /* What belongs to one identity never leaves its host: no byte of it is in the store, or was on the wire to
  * it. Bodies are random, so that no coding hides them. */
 #include "fleet_rig.h"
-#include "relay.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,9 +11,11 @@
 #define BODY 4000
 
 static struct backend *backend;
-static struct fleet fleet;
-static struct relay *relay;
-static char store[64];
+static struct fleet fleet = {
+    .sharing = "shared = true shared_timeout = 10s ttl_negative = 60s",
+    .routes = "route \"/own/*\" { upstream = \"u\" cache { partition = \"header:X-Tenant\" } }\n"
+              "route \"/cookies/*\" { upstream = \"u\" cache { store_set_cookie = true } }\n"
+              "route \"/poll/*\" { upstream = \"u\" cache { } poll { } }\n"};
 
 /* What is asked, and how it is answered. The body is made of the path; IDENT-… is what must not be
  * seen. */
@@ -93,7 +94,7 @@ static unsigned in_store(const char *text)
 
 static bool left(const char *text)
 {
-    return relay_has_seen(relay, text, strlen(text)) || in_store(text) > 0;
+    return relay_has_seen(fleet.relay, text, strlen(text)) || in_store(text) > 0;
 }
 
 static void ask(int host, const struct story *s)
@@ -128,7 +129,7 @@ static void no_byte_of_an_identity_leaves_its_host(void **state)
     }
     wait_until(in_store("BODY/public.") == 1, 5000);
     wait_until(left("BODY/set-cookie."), 5000);
-    assert_true(relay_has_seen(relay, "BODY/public.", 12)); /* so the others would be seen */
+    assert_true(relay_has_seen(fleet.relay, "BODY/public.", 12)); /* so the others would be seen */
     for (size_t i = 0; i < N; i++) {
         snprintf(text, sizeof text, "BODY%s.", stories_of[i].path);
         if (left(text) != stories_of[i].body_may_leave)
@@ -139,33 +140,14 @@ static void no_byte_of_an_identity_leaves_its_host(void **state)
         if (left(text))
             fail_msg("%s has left", text);
     }
-    assert_false(relay_has_seen(relay, FLEET_SECRET, sizeof FLEET_SECRET - 1));
-    assert_true(relay_bytes(relay) > 2 * BODY);
+    assert_false(relay_has_seen(fleet.relay, FLEET_SECRET, sizeof FLEET_SECRET - 1));
+    assert_true(relay_bytes(fleet.relay) > 2 * BODY);
 }
 
-static int set_up(void **state)
+static void begin(void)
 {
-    harness_set_up(state);
-    fleet = (struct fleet){
-        .sharing = "shared = true shared_timeout = 10s ttl_negative = 60s",
-        .routes =
-            "route \"/own/*\" { upstream = \"u\" cache { partition = \"header:X-Tenant\" } }\n"
-            "route \"/cookies/*\" { upstream = \"u\" cache { store_set_cookie = true } }\n"
-            "route \"/poll/*\" { upstream = \"u\" cache { } poll { } }\n",
-        .port = backend_port(backend)};
-    redis_start(&fleet.redis);
-    relay = relay_start(fleet.redis.sock);
-    snprintf(store, sizeof store, "redis://127.0.0.1:%u", relay_port(relay));
-    fleet.store = store;
+    fleet.store = fleet_relay(&fleet);
     fleet_start(&fleet);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    fleet_stop(&fleet);
-    relay_stop(relay);
-    return harness_tear_down(state);
 }
 
 int main(void)
@@ -173,6 +155,5 @@ int main(void)
     const struct CMUnitTest stories[] = {
         cmocka_unit_test(no_byte_of_an_identity_leaves_its_host),
     };
-    harness_share(&backend, answers);
-    return cmocka_run_group_tests(stories, set_up, tear_down);
+    return run_with_fleet(stories, &fleet, &backend, answers, begin);
 }

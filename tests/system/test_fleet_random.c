@@ -40,20 +40,9 @@ static unsigned any(unsigned n)
     return (unsigned)(seed >> 11) % n;
 }
 
-static void show_hosts(void)
-{
-    const char *out;
-    char command[300];
-    for (int i = 0; i < FLEET_HOSTS; i++) {
-        snprintf(command, sizeof command, "tail -n 15 %s >&2", fleet.host[i].log);
-        if (system(command) == 0 && !ctl(&fleet.host[i], &out, "fleet"))
-            print_error("%s", out);
-    }
-}
-
 #define wrong(...)                                                                                 \
     do {                                                                                           \
-        show_hosts();                                                                              \
+        fleet_show(&fleet);                                                                        \
         print_error("world %u, step %u: ", things.world, ops);                                     \
         fail_msg(__VA_ARGS__);                                                                     \
     } while (0)
@@ -192,14 +181,6 @@ static void tell(unsigned host, unsigned number, unsigned version)
         least[host][number] = version;
 }
 
-static void wait_until_well(void)
-{
-    for (int i = 0; i < FLEET_HOSTS; i++)
-        wait_until(fleet_says(&fleet.host[i], "state     member") &&
-                       fleet_says(&fleet.host[i], "cache     in use"),
-                   30000);
-}
-
 enum way { BY_URL, BY_PATH, BY_PREFIX, BY_TAG, BY_ALL, WAYS };
 
 static bool is_meant(enum way way, unsigned of, unsigned number)
@@ -259,7 +240,7 @@ static void do_invalidate(void)
     for (unsigned i = 0; i < THINGS; i++)
         now[i] = is_meant(way, of, i) ? atomic_fetch_add(&things.version[i], 1) + 1 : 0;
     if (!invalidate(host, what, soft)) {
-        wait_until_well();
+        fleet_wait(&fleet, 30000);
         wait_until(invalidate(host, what, soft), 10000);
     }
     for (unsigned i = 0; i < THINGS; i++)
@@ -313,7 +294,7 @@ static void do_bump(void)
 /* What was changed by requests is seen everywhere. */
 static void settle(void)
 {
-    wait_until_well();
+    fleet_wait(&fleet, 30000);
     for (unsigned i = 0; i < THINGS; i++)
         for (unsigned host = 0; host < FLEET_HOSTS && posted[i]; host++) {
             if (thing_kind(i) != FORGIVING)
@@ -469,7 +450,7 @@ static void disturb(unsigned which)
         break;
     }
     read_on(10);
-    wait_until_well();
+    fleet_wait(&fleet, 30000);
 }
 
 /* ---- worlds ---- */
@@ -511,7 +492,7 @@ static void run_world(unsigned number, unsigned steps)
     memset(posted, 0, sizeof posted);
     memset(bumped, 0, sizeof bumped);
     atomic_store(&things.fails, false);
-    wait_until_well();
+    fleet_wait(&fleet, 30000);
     for (ops = 0; ops < steps; ops++)
         take_step(number % 2 == 0, ops);
     finish_all();
@@ -552,7 +533,7 @@ static int set_up(void **state)
         fleet.port = backend_port(things.backend[i]);
         fleet_start_host(&fleet, i, FLEET_SECRET);
     }
-    wait_until_well();
+    fleet_wait(&fleet, 30000);
     return 0;
 }
 

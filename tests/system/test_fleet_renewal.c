@@ -11,7 +11,10 @@
 #define STALE_MS 2100 /* after so long what has max-age=2 is stale */
 
 static struct backend *backend;
-static struct fleet fleet;
+static struct fleet fleet = {
+    .sharing = "shared = true shared_timeout = 10s ttl = 60s ttl_negative = 60s",
+    .routes = "trusted_proxies = {\"127.0.0.1\"}\n"
+              "route \"/poll/*\" { upstream = \"u\" cache { } poll { min_interval = 60s } }"};
 static _Atomic unsigned version = 1, delay_ms, whole, renewals;
 
 static bool has(const struct asked *ask, const char *text)
@@ -308,24 +311,6 @@ static void origins_are_kept_apart(void **state)
     assert_int_equal(backend_calls(backend) - calls, 2);
 }
 
-static int set_up(void **state)
-{
-    harness_set_up(state);
-    fleet = (struct fleet){
-        .sharing = "shared = true shared_timeout = 10s ttl = 60s ttl_negative = 60s",
-        .routes = "trusted_proxies = {\"127.0.0.1\"}\n"
-                  "route \"/poll/*\" { upstream = \"u\" cache { } poll { min_interval = 60s } }",
-        .port = backend_port(backend)};
-    fleet_start(&fleet);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    fleet_stop(&fleet);
-    return harness_tear_down(state);
-}
-
 int main(void)
 {
     const struct CMUnitTest stories[] = {
@@ -342,6 +327,5 @@ int main(void)
         cmocka_unit_test(origins_are_kept_apart),
         cmocka_unit_test(all_variants_are_shared_and_end_together),
     };
-    harness_share(&backend, answers);
-    return cmocka_run_group_tests(stories, set_up, tear_down);
+    return run_with_fleet(stories, &fleet, &backend, answers, NULL);
 }

@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 static struct backend *backend;
-static struct fleet fleet; /* of all stories */
+static struct fleet fleet = {.sharing = "shared = true shared_timeout = 10s leak_guard = 0",
+                             .routes = "route \"/all/*\" { upstream = \"u\" cache { share = true "
+                                       "leak_guard = 0 } }"}; /* of all stories */
 static _Atomic unsigned version = 1, delay_ms;
 
 /* The version of now; of some URLs a body that is long. */
@@ -387,23 +389,6 @@ static void damaged_and_foreign_objects_are_not_taken(void **state)
         assert_false(house_logged(&fleet.host[i], "died"));
 }
 
-static int set_up(void **state)
-{
-    harness_set_up(state);
-    fleet = (struct fleet){
-        .sharing = "shared = true shared_timeout = 10s leak_guard = 0",
-        .routes = "route \"/all/*\" { upstream = \"u\" cache { share = true leak_guard = 0 } }",
-        .port = backend_port(backend)};
-    fleet_start(&fleet);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    fleet_stop(&fleet);
-    return harness_tear_down(state);
-}
-
 int main(void)
 {
     const struct CMUnitTest stories[] = {
@@ -421,6 +406,5 @@ int main(void)
         cmocka_unit_test(damaged_and_foreign_objects_are_not_taken),
         cmocka_unit_test(ages_are_right_where_clocks_differ),
     };
-    harness_share(&backend, answers);
-    return cmocka_run_group_tests(stories, set_up, tear_down);
+    return run_with_fleet(stories, &fleet, &backend, answers, NULL);
 }

@@ -2,7 +2,6 @@
 /* A store that is slow, hangs or is away costs at most one request its shared_timeout, which is the one that
  * is built in here; and what it cannot take costs no memory. */
 #include "fleet_rig.h"
-#include "relay.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -13,9 +12,7 @@
 #define LONG_BODY 262144
 
 static struct backend *backend;
-static struct fleet fleet;
-static struct relay *relay;
-static char store[64];
+static struct fleet fleet = {.sharing = "shared = true shared_timeout = 10s"};
 
 static char random_body[LONG_BODY + 1];
 static _Atomic int released; /* "/held-N" is answered when this is more */
@@ -80,9 +77,9 @@ static uint64_t ask_new(unsigned n, const char *kind)
 
 static void be_well(void)
 {
-    relay_delay(relay, 0);
-    relay_hold(relay, false);
-    relay_refuse(relay, false);
+    relay_delay(fleet.relay, 0);
+    relay_hold(fleet.relay, false);
+    relay_refuse(fleet.relay, false);
     wait_until(is_in_use(), 20000);
 }
 
@@ -98,12 +95,12 @@ static void costs_one(void (*ail)(void))
 
 static void slow(void)
 {
-    relay_delay(relay, 30);
+    relay_delay(fleet.relay, 30);
 }
 
 static void hang(void)
 {
-    relay_hold(relay, true);
+    relay_hold(fleet.relay, true);
 }
 
 static void a_slow_store_costs_one_request_its_timeout(void **state)
@@ -132,7 +129,7 @@ static void a_store_that_is_away_costs_nothing(void **state)
 {
     (void)state;
     be_well();
-    relay_refuse(relay, true);
+    relay_refuse(fleet.relay, true);
     wait_until(!fleet_says(&fleet.host[0], "state     member"), 10000);
     const unsigned late = number("late");
     ask_new(10, "a");
@@ -155,7 +152,7 @@ static void a_store_that_is_far_away_is_only_late(void **state)
     (void)state;
     be_well();
     wait_until(fleet_says(&fleet.host[0], "state     member"), 20000);
-    relay_delay(relay, 300);
+    relay_delay(fleet.relay, 300);
     for (int turn = 0; turn < 4; turn++) {
         for (int i = 0; i < FLEET_HOSTS; i++)
             seen(i);
@@ -239,14 +236,9 @@ static void what_the_store_does_not_take_is_not_kept(void **state)
     assert_int_equal(control_of(&fleet.host[1]), control);
 }
 
-static int set_up(void **state)
+static void begin(void)
 {
-    harness_set_up(state);
-    fleet = (struct fleet){.sharing = "shared = true shared_timeout = 10s",
-                           .port = backend_port(backend)};
-    redis_start(&fleet.redis);
-    relay = relay_start(fleet.redis.sock);
-    snprintf(store, sizeof store, "redis://127.0.0.1:%u", relay_port(relay));
+    const char *store = fleet_relay(&fleet);
     fleet_start_host(&fleet, 1, FLEET_SECRET);
     fleet_start_host(&fleet, 2, FLEET_SECRET);
     fleet.store = store; /* the first host alone, and as patient as it is by default */
@@ -256,15 +248,6 @@ static int set_up(void **state)
         random_body[i] = (char)(rand() | 1);
     for (int i = 1; i < FLEET_HOSTS; i++)
         wait_until(fleet_says(&fleet.host[i], "cache     in use"), 20000);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    relay_refuse(relay, true);
-    fleet_stop(&fleet);
-    relay_stop(relay);
-    return harness_tear_down(state);
 }
 
 int main(void)
@@ -277,6 +260,5 @@ int main(void)
         cmocka_unit_test(bodies_up_to_the_limit_are_given),
         cmocka_unit_test(what_the_store_does_not_take_is_not_kept),
     };
-    harness_share(&backend, answers);
-    return cmocka_run_group_tests(stories, set_up, tear_down);
+    return run_with_fleet(stories, &fleet, &backend, answers, begin);
 }

@@ -12,7 +12,9 @@
 #include <unistd.h>
 
 static struct backend *backend;
-static struct fleet fleet;
+static struct fleet fleet = {.sharing = "shared = true",
+                             .routes = "route \"/poll/*\" { upstream = \"u\" cache { } poll { } }\n"
+                                       "route \"/events/*\" { websocket { } }\n"};
 static _Atomic unsigned version = 1;
 
 static bool answers(struct asked *ask)
@@ -197,23 +199,6 @@ static void without_a_store_a_minute_is_the_most(void **state)
     wait_until(see(1, "/minute", NULL) == old + 1, 5000);
 }
 
-static int set_up(void **state)
-{
-    harness_set_up(state);
-    fleet = (struct fleet){.sharing = "shared = true",
-                           .port = backend_port(backend),
-                           .routes = "route \"/poll/*\" { upstream = \"u\" cache { } poll { } }\n"
-                                     "route \"/events/*\" { websocket { } }\n"};
-    fleet_start(&fleet);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    fleet_stop(&fleet);
-    return harness_tear_down(state);
-}
-
 int main(void)
 {
     const struct CMUnitTest stories[] = {
@@ -224,6 +209,5 @@ int main(void)
         cmocka_unit_test(a_host_that_is_gone_is_named),
         cmocka_unit_test(without_a_store_a_minute_is_the_most),
     };
-    harness_share(&backend, answers);
-    return cmocka_run_group_tests(stories, set_up, tear_down);
+    return run_with_fleet(stories, &fleet, &backend, answers, NULL);
 }
