@@ -5,7 +5,7 @@
  * The store of the fleet counts each key in windows of its own clock: one at a time (fixed), six
  * sub-windows of window/5 together (sliding, as in limit.h), or a bucket (gcra). A host takes some
  * requests of a key at once: they are deducted there before they are used here, and end with their
- * (sub-)window, or a tenth of the window later (gcra). So whatever hosts do, and whichever dies, the
+ * (sub-)window, or a tenth of the window later (gcra: the newest of them). So whatever hosts do, and whichever dies, the
  * sum over all is never above the limit. What a host has taken and not used it gives back when it
  * asks again.
  *
@@ -15,7 +15,8 @@
  *
  * A host that cannot reach the store has a share: a part of each limit that the store leaves to it.
  * As others may have taken all of a window, it begins with it in the first one that has begun after
- * the host's lease has ended (share_from_ms): from then on the store keeps it for this host.
+ * the host's lease has ended (share_from_ms): from then on the store keeps it for this host. See
+ * fleet_share_of().
  *
  * Each row remembers what the store has said of its key last. All hosts report that to a store that
  * has lost its data, and it goes on from there.
@@ -30,7 +31,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FLEET_GRANTS_LAYOUT   3
+#define FLEET_GRANTS_LAYOUT   4
 #define FLEET_GRANT_ROWS      65536u /* keys at once; more: the longest unused are given up */
 #define FLEET_GRANT_WAYS      4u
 #define FLEET_GRANT_MAX       ((1u << 23) - 1) /* requests of a key at once */
@@ -60,7 +61,8 @@ struct fleet_grant {
     union {
         uint32_t count[6]; /* of sub-windows, the newest first */
         struct {
-            uint64_t level; /* in 2^20ths of a request */
+            uint64_t level;    /* in 2^20ths of a request */
+            uint64_t asked_ms; /* mono; when that was asked for, or before */
             uint32_t requests;
         };
     };
@@ -96,7 +98,8 @@ struct fleet_grants {
                                        is no fleet */
     _Atomic uint32_t share;         /* of FLEET_SHARE_WHOLE */
     _Atomic uint32_t hosts;         /* that share the limits now */
-    /* The last time that it could use its share: until when, 0: never; for how long; what it was. */
+    /* The last time that it has used its share: until when, 0: never; since when it could have, before
+     * that; what it was. */
     _Atomic uint64_t alone_until_ms, alone_ms;
     _Atomic uint32_t alone_share;
     _Atomic uint32_t has_been_member; /* 1: in this run */
@@ -108,6 +111,7 @@ struct fleet_grants {
     /* workers add */
     _Alignas(64) _Atomic uint64_t waited, late; /* requests that waited; in vain */
     _Atomic uint64_t cut_admitted, cut_refused; /* in the cut-off mode of their limit */
+    _Atomic uint64_t share_used_ms; /* mono; a request may have been admitted by the share then */
     _Atomic uint64_t heard[FLEET_GRANT_ROWS / FLEET_GRANTS_TOGETHER / 64]; /* control: rows that
                                       the store has said something of, some together a bit */
     struct fleet_grant row[FLEET_GRANT_ROWS];
@@ -143,13 +147,28 @@ bool fleet_grant_next(struct fleet_grants *g, unsigned worker_slot, struct fleet
  * when, as the store calls it. */
 uint32_t fleet_grant_back(struct fleet_grants *g, const struct fleet_want *ask, uint64_t now_ms,
                           uint64_t *number);
+struct fleet_out {
+    uint32_t n;        /* what is there, and may be used yet */
+    uint64_t ago_ms;   /* since when none was used, or less */
+    uint64_t after_ms; /* so long after the store was asked last the last one was used, or later */
+};
+/* control, gcra: what is there of the key; what a request gives back from now on that had taken it before
+ * is lost. */
+struct fleet_out fleet_grant_out(struct fleet_grants *g, const struct fleet_want *ask,
+                                 uint64_t now_ms);
 /* control: what of ask->had the store does not know yet. */
 uint32_t fleet_grant_had(struct fleet_grants *g, const struct fleet_want *ask, uint64_t now_ms);
+/* Of a limit. */
+struct fleet_terms {
+    uint64_t window_ms;
+    uint32_t requests, algorithm;
+};
 /* What the store answers. */
 struct fleet_answer {
     uint32_t n;       /* deducted; 0: it refuses */
     uint32_t rest;    /* what it has left */
     uint64_t end_ms;  /* mono; of these or of the refusal */
+    uint64_t sent_ms; /* mono; when it was asked for */
     uint64_t number;  /* of the sub-window; gcra: the store's time */
     uint64_t ends_ms; /* mono; of the sub-window; gcra: now */
     uint64_t state[6];
@@ -169,13 +188,27 @@ const struct fleet_grant *fleet_grant_heard(const struct fleet_grants *g, uint32
 /* control: nothing of what is there can be given back: the store has another history. */
 void fleet_grants_renounce(struct fleet_grants *g);
 
-/* Requests of the share of a limit, in any window; *wait_ms: until there are any (0: now). */
-uint32_t fleet_share_of(const struct fleet_grants *g, uint32_t requests, uint64_t window_ms,
-                        uint64_t now_ms, uint64_t *wait_ms);
+/*
+ * Requests of the share of a limit, in any window, to be used now; *wait_ms: until there are any (0:
+ * now).
+ *
+ * Others may have taken all of a limit until the lease ends. Later they leave the share in windows that
+ * begin later. So the first request may come when none of what they have used is in the same window:
+ * one window after the end of the lease, where windows of the store's clock are counted (fixed); after
+ * the sub-window in which the lease has ended and all of a window after it, so 1.2 windows (sliding);
+ * and when the bucket has flown out, into which what they held may have gone for a tenth of a window
+ * more, 1.1 windows (gcra).
+ */
+uint32_t fleet_share_of(struct fleet_grants *g, const struct fleet_terms *terms, uint64_t now_ms,
+                        uint64_t *wait_ms);
+/* control: nothing is admitted by the share any more, or again as it was before, which is returned. */
+uint64_t fleet_share_from(struct fleet_grants *g, uint64_t from_ms);
 
 /* What of so many requests is this host's part, and the most that it takes at once. */
 uint32_t fleet_share_part(const struct fleet_grants *g, uint32_t requests);
 uint32_t fleet_lease_of(const struct fleet_grants *g, uint32_t requests);
+/* What it holds at most of what is asked for; of gcra half of that: see fleet_limit_scripts.h. */
+uint32_t fleet_lease_for(const struct fleet_grants *g, const struct fleet_want *ask);
 
 static inline bool fleet_grants_come(const struct fleet_grants *g, uint64_t now_ms)
 {

@@ -2,6 +2,7 @@
 /* fleet_grants: see polder/fleet_grants.h. */
 #include "polder/fleet_grants.h"
 #include "libshared/limit/limit_table.h"
+#include "polder/clock.h"
 
 #include <nettle/hmac.h>
 #include <nettle/sha2.h>
@@ -84,10 +85,11 @@ struct fleet_took fleet_grant_take(struct fleet_grants *g, uint64_t key, uint32_
             took.result = FLEET_TAKE_REFUSED;
             return took;
         }
-        if (!limit_word_swap(cell_of(row), &seen, cell_make(key, word - cost)))
-            continue;
+        /* before: whoever sees that they are used sees when */
         if (atomic_load_explicit(&row->used_ms, memory_order_relaxed) != now_ms)
             atomic_store_explicit(&row->used_ms, now_ms, memory_order_relaxed);
+        if (!limit_word_swap(cell_of(row), &seen, cell_make(key, word - cost)))
+            continue;
         took.left = n - cost;
         took.result =
             took.left < atomic_load_explicit(&row->low, memory_order_relaxed) &&
@@ -201,7 +203,8 @@ bool fleet_grant_next(struct fleet_grants *g, unsigned worker_slot, struct fleet
 }
 
 /* What is there of the same window is added to; the clock of the store is known to be later than ours,
- * not how much, so that the earlier end of two is right. */
+ * not how much, so that the earlier end of two is right. Of gcra all that is there has the end of what
+ * was granted last: the store was told of it (fleet_grant_out). */
 static uint64_t joined(uint64_t word, const struct fleet_want *ask, uint32_t n, uint64_t end_ms,
                        uint64_t now_ms)
 {
@@ -213,10 +216,11 @@ static uint64_t joined(uint64_t word, const struct fleet_want *ask, uint32_t n, 
         return word; /* they are used first */
     if (!n)
         return grant_word(end_ms, true, 0);
-    if (!lives || apart > window_ms)
+    const bool is_gcra = ask->algorithm == RUNTIME_GCRA;
+    if (!lives || (apart > window_ms && !is_gcra))
         return grant_word(end_ms, false, n);
     const uint64_t sum = (uint64_t)count_of(word) + n;
-    return grant_word(old_ms < end_ms ? old_ms : end_ms, false,
+    return grant_word((old_ms < end_ms) != is_gcra ? old_ms : end_ms, false,
                       sum < FLEET_GRANT_MAX ? sum : FLEET_GRANT_MAX);
 }
 
@@ -253,6 +257,35 @@ uint32_t fleet_grant_back(struct fleet_grants *g, const struct fleet_want *ask, 
     return 0;
 }
 
+/* An end of its own, by which fleet_grant_return() knows it. */
+static uint32_t mark_out(struct fleet_grant *row, limit_word seen, uint64_t key, uint64_t now_ms)
+{
+    for (uint64_t word; (uint64_t)seen == key;) {
+        word = word_of(seen);
+        const uint32_t n = end_of(word) > now_ms ? count_of(word) : 0;
+        if (!n || limit_word_swap(cell_of(row), &seen,
+                                  cell_make(key, grant_word(end_of(word) - 1, false, n))))
+            return n;
+    }
+    return 0;
+}
+
+struct fleet_out fleet_grant_out(struct fleet_grants *g, const struct fleet_want *ask,
+                                 uint64_t now_ms)
+{
+    limit_word seen;
+    struct fleet_grant *row = find(g, ask->key, &seen);
+    struct fleet_out out = {.after_ms = ask->window_ms};
+    if (!row)
+        return out;
+    out.n = mark_out(row, seen, ask->key, now_ms);
+    const uint64_t used_ms = atomic_load(&row->used_ms) + CLOCK_COARSE_MS;
+    out.ago_ms = now_ms > used_ms ? now_ms - used_ms : 0;
+    if (is_of(row, ask) && atomic_load(&row->format) == FLEET_FORMAT_GCRA)
+        out.after_ms = used_ms > row->asked_ms ? used_ms - row->asked_ms : 0;
+    return out;
+}
+
 uint32_t fleet_grant_had(struct fleet_grants *g, const struct fleet_want *ask, uint64_t now_ms)
 {
     limit_word seen;
@@ -285,6 +318,7 @@ static void remember(struct fleet_grants *g, struct fleet_grant *row, const stru
         (uint32_t)(format == FLEET_FORMAT_SLIDING ? (ask->window_ms + 4) / 5 : ask->window_ms);
     if (format == FLEET_FORMAT_GCRA) {
         row->level = a->state[0];
+        row->asked_ms = a->sent_ms;
         row->requests = ask->requests;
     } else {
         for (unsigned k = 0; k < 6; k++)
@@ -321,7 +355,7 @@ bool fleet_grant_put(struct fleet_grants *g, const struct fleet_want *ask,
     if (done && a->number)
         remember(g, row, ask, a, grew && count_of(word));
     atomic_store(&row->requested_ms, 0);
-    return lost > 0;
+    return lost > 0 || (a->n && a->end_ms <= now_ms); /* it has come too late */
 }
 
 uint32_t fleet_grant_left(struct fleet_grants *g, uint64_t key, uint64_t now_ms)
@@ -387,16 +421,42 @@ uint32_t fleet_lease_of(const struct fleet_grants *g, uint32_t requests)
     return lease < 1 ? 1 : lease < FLEET_GRANT_MAX / 2 ? lease : FLEET_GRANT_MAX / 2;
 }
 
-uint32_t fleet_share_of(const struct fleet_grants *g, uint32_t requests, uint64_t window_ms,
-                        uint64_t now_ms, uint64_t *wait_ms)
+uint32_t fleet_lease_for(const struct fleet_grants *g, const struct fleet_want *ask)
 {
-    const uint64_t from_ms = atomic_load(&g->share_from_ms);
-    /* Six sub-windows, and the one that has just begun. */
-    const uint64_t begins_ms = from_ms + window_ms * 7 / 5 + 1;
-    *wait_ms = !from_ms ? window_ms : now_ms < begins_ms ? begins_ms - now_ms : 0;
-    if (*wait_ms)
+    const uint32_t lease = fleet_lease_of(g, ask->requests);
+    return ask->algorithm == RUNTIME_GCRA && lease > 1 ? lease / 2 : lease;
+}
+
+/* The clock of the store is another one, and so long later it may be a thousandth ahead. */
+static uint64_t begins_after(const struct fleet_terms *t)
+{
+    const uint64_t tenths = t->algorithm == RUNTIME_FIXED  ? 10
+                            : t->algorithm == RUNTIME_GCRA ? 11
+                                                           : 12;
+    return t->window_ms * tenths / 10 + t->window_ms / 1000 + 2 * CLOCK_COARSE_MS + 1;
+}
+
+/* That it is used is noted before it is looked whether it may be: whoever has taken it away knows of
+ * all that was used. */
+uint32_t fleet_share_of(struct fleet_grants *g, const struct fleet_terms *terms, uint64_t now_ms,
+                        uint64_t *wait_ms)
+{
+    const uint64_t from_ms = atomic_load(&g->share_from_ms),
+                   begins_ms = from_ms + begins_after(terms);
+    const uint32_t part = fleet_share_part(g, terms->requests);
+    *wait_ms = !from_ms ? terms->window_ms : now_ms < begins_ms ? begins_ms - now_ms : 0;
+    if (*wait_ms || !part)
         return 0;
-    return fleet_share_part(g, requests);
+    atomic_store(&g->share_used_ms, now_ms);
+    if (atomic_load(&g->share_from_ms) == from_ms)
+        return part;
+    *wait_ms = 1;
+    return 0;
+}
+
+uint64_t fleet_share_from(struct fleet_grants *g, uint64_t from_ms)
+{
+    return atomic_exchange(&g->share_from_ms, from_ms);
 }
 
 /* ---- hashes ---- */

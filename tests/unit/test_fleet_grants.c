@@ -2,6 +2,7 @@
 /* What a host has been granted of a limit of the fleet is used once, and not after its end; and the
  * scripts of the store grant no more than the limit, as a real Redis runs them. */
 #include "daemons/control/model/fleet_scripts.h"
+#include "polder/clock.h"
 #include "polder/fleet_grants.h"
 #include "polder/runtime.h"
 #include "redis.h"
@@ -199,6 +200,31 @@ static void the_store_is_asked_once_and_again_if_it_does_not_answer(void **state
     assert_int_equal(n, FLEET_ASKS);
 }
 
+static void what_is_held_of_a_bucket_is_told_and_when_it_was_used(void **state)
+{
+    (void)state;
+    struct fleet_want ask = ask_of(50), next;
+    ask.algorithm = RUNTIME_GCRA;
+    assert_true(fleet_grant_ask(grants, 3, &ask, T0));
+    assert_true(fleet_grant_next(grants, 3, &next));
+    struct fleet_answer a = {.n = 3, .end_ms = T0 + 100, .number = 1, .sent_ms = T0};
+    assert_false(fleet_grant_put(grants, &ask, &a, T0 + 10));
+    const struct fleet_took took = fleet_grant_take(grants, 50, 1, T0 + 20);
+    struct fleet_out out = fleet_grant_out(grants, &ask, T0 + 60);
+    assert_int_equal(out.n, 2);
+    assert_int_equal(out.ago_ms, 40 - CLOCK_COARSE_MS);
+    assert_int_equal(out.after_ms, 20 + CLOCK_COARSE_MS);
+    fleet_grant_return(grants, 50, 1, &took); /* the store was told that it is used */
+    assert_int_equal(fleet_grant_left(grants, 50, T0 + 60), 2);
+    a = (struct fleet_answer){.n = 1, .end_ms = T0 + 160, .number = 2, .sent_ms = T0 + 60};
+    assert_false(fleet_grant_put(grants, &ask, &a, T0 + 65));
+    assert_int_equal(fleet_grant_left(grants, 50, T0 + 159), 3); /* all last as long as the last */
+    out = fleet_grant_out(grants, &ask, T0 + 160);
+    assert_int_equal(out.n, 0);
+    a = (struct fleet_answer){.n = 1, .end_ms = T0 + 200, .number = 3, .sent_ms = T0 + 160};
+    assert_true(fleet_grant_put(grants, &ask, &a, T0 + 210)); /* it has come too late */
+}
+
 static void demand_is_followed(void **state)
 {
     (void)state;
@@ -254,14 +280,29 @@ static void a_share_is_used_from_the_first_window_that_begins_after_the_lease(vo
 {
     (void)state;
     uint64_t wait_ms;
-    assert_int_equal(fleet_share_of(grants, 90, 1000, T0, &wait_ms), 0); /* never a member */
-    assert_int_equal(wait_ms, 1000);
-    atomic_store(&grants->share, FLEET_SHARE_WHOLE / 3);
-    atomic_store(&grants->share_from_ms, T0);
-    assert_int_equal(fleet_share_of(grants, 100, 1000, T0, &wait_ms), 0);
-    assert_in_range(wait_ms, 1200, 1500);
-    assert_int_equal(fleet_share_of(grants, 100, 1000, T0 + 1500, &wait_ms), 33);
-    assert_int_equal(wait_ms, 0);
+    static const struct {
+        struct fleet_terms terms;
+        uint64_t from_ms, to_ms;
+    } limits[] = {{{1000, 100, RUNTIME_FIXED}, 1000, 1020},
+                  {{1000, 100, RUNTIME_SLIDING}, 1200, 1220},
+                  {{1000, 100, RUNTIME_GCRA}, 1100, 1120},
+                  {{3600000, 100, RUNTIME_FIXED}, 3600000, 3604000}};
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
+        const struct fleet_terms *t = &limits[i].terms;
+        atomic_store(&grants->share_from_ms, 0);
+        assert_int_equal(fleet_share_of(grants, t, T0, &wait_ms), 0); /* never a member */
+        assert_int_equal(wait_ms, t->window_ms);
+        atomic_store(&grants->share, FLEET_SHARE_WHOLE / 3);
+        atomic_store(&grants->share_from_ms, T0);
+        atomic_store(&grants->share_used_ms, 0);
+        assert_int_equal(fleet_share_of(grants, t, T0 + limits[i].from_ms, &wait_ms), 0);
+        assert_in_range(wait_ms, 1, limits[i].to_ms - limits[i].from_ms);
+        assert_int_equal(atomic_load(&grants->share_used_ms), 0);
+        assert_int_equal(fleet_share_of(grants, t, T0 + limits[i].to_ms, &wait_ms), 33);
+        assert_int_equal(wait_ms, 0);
+        assert_int_equal(atomic_load(&grants->share_used_ms), T0 + limits[i].to_ms);
+        assert_int_equal(fleet_share_from(grants, T0 + 5000), T0);
+    }
 }
 
 static void hashes_are_the_same_on_all_hosts_and_for_no_other_secret(void **state)
@@ -299,7 +340,9 @@ static uint64_t store_ms(void)
 static const char *eval(const char *script, size_t i, int n_keys, int n, const char **words)
 {
     static char text[128];
-    const char *argv[32] = {"EVAL", script, n_keys == 2 ? "2" : "3"};
+    char keys[8];
+    snprintf(keys, sizeof keys, "%d", n_keys);
+    const char *argv[32] = {"EVAL", script, keys};
     memcpy(argv + 3, words, (size_t)n * sizeof *words);
     redisContext *c = redisConnectUnix(redis.sock);
     redisReply *r = redisCommandArgv(c, n + 3, argv, NULL);
@@ -316,7 +359,7 @@ static const char *eval(const char *script, size_t i, int n_keys, int n, const c
 static unsigned take_from(const char *epoch, const char *learned, const char *terms, uint64_t *ms)
 {
     char whole[64];
-    snprintf(whole, sizeof whole, "%s 0 0 0", terms);
+    snprintf(whole, sizeof whole, "%s 0 0 0 0 0 0 1", terms);
     const char *words[] = {
         "polder:{x}:epoch", "polder:{x}:shares", "polder:{x}:limit:1", epoch, learned, "2", whole};
     unsigned n = 0, left = 0;
@@ -400,14 +443,14 @@ static void the_store_grants_the_limit_and_no_more(void **state)
     assert_in_range(ms, 3600000, 4320000); /* six sub-windows, of which one has begun */
 }
 
-static void a_bucket_is_smaller_by_what_flows_out_until_a_grant_ends(void **state)
+static void a_bucket_has_all_of_the_limit(void **state)
 {
     (void)state;
     uint64_t ms;
     begin_epoch();
-    assert_int_equal(take_up(HOUR_GCRA), 90);
+    assert_int_equal(take_up(HOUR_GCRA), 100);
     assert_int_equal(take_from("42", "0", HOUR_GCRA, &ms), 0);
-    assert_in_range(ms, 36000, 110000); /* three of them: a quarter of what is wanted */
+    assert_in_range(ms, 144001, 180000); /* five of them: half of what is wanted */
     redis_do(&redis, "DEL polder:{x}:limit:1");
     assert_int_equal(take_from("42", "0", HOUR_GCRA, &ms), 10);
     assert_int_equal(ms, 360000);
@@ -415,48 +458,154 @@ static void a_bucket_is_smaller_by_what_flows_out_until_a_grant_ends(void **stat
     assert_int_equal(take_up("100 0 1 10 1"), 1); /* the smallest of all has one */
 }
 
+/* A host asks for so many of the bucket of an hour, of which it has `out` still; *n: how many it gets. */
+static unsigned host_takes(unsigned id, unsigned want, unsigned back, unsigned out, unsigned ago_ms)
+{
+    char terms[96];
+    const char *words[] = {
+        "polder:{x}:epoch", "polder:{x}:shares", "polder:{x}:limit:1", "42", "0", "1", terms};
+    unsigned n;
+    snprintf(terms, sizeof terms, "3600000 0 100 %u %u %u 1 0 %u %u 3600000 %u", want, want ? 1 : 0,
+             back, out, ago_ms, id);
+    sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
+    return n;
+}
+
+#define MINUTE_MS 60000
+
+/* As if all that is there of the client were so much older. */
+static void minutes_pass(unsigned minutes)
+{
+    static const char script[] =
+        "local all = redis.call('HGETALL', KEYS[1])\n"
+        "for i = 1, #all, 2 do\n"
+        "  local l, t, rest = string.match(all[i + 1], '^(%S+) (%d+) (.+)$')\n"
+        "  local n, gone, held, asked = string.match(all[i + 1], '^(%d+) (%d+) (%S+) (%d+)$')\n"
+        "  if all[i] == 'g' then\n"
+        "    redis.call('HSET', KEYS[1], 'g', string.format('%s %.0f %s', l, t - ARGV[1], rest))\n"
+        "  elseif n then\n"
+        "    redis.call('HSET', KEYS[1], all[i], string.format('%s %.0f %s %.0f', n, "
+        "gone - ARGV[1], held, asked - ARGV[1]))\n"
+        "  end\n"
+        "end\n"
+        "return {'done'}\n";
+    char ms[24];
+    snprintf(ms, sizeof ms, "%u", minutes * MINUTE_MS);
+    const char *words[] = {"polder:{x}:limit:1", "", "", ms};
+    assert_string_equal(eval(script, 0, 3, 4, words), "done");
+}
+
+static void what_a_host_may_use_yet_does_not_flow_out(void **state)
+{
+    (void)state;
+    begin_epoch();
+    assert_int_equal(host_takes(1, 10, 0, 0, 0), 10);
+    minutes_pass(30);
+    assert_int_equal(host_takes(2, 200, 0, 0, 0), 90);
+    begin_epoch(); /* but for one that never comes again */
+    assert_int_equal(host_takes(1, 10, 0, 0, 0), 10);
+    minutes_pass(67);
+    assert_int_equal(host_takes(2, 200, 0, 0, 0), 100);
+}
+
+static void what_a_host_has_used_flows_out_from_then_on(void **state)
+{
+    (void)state;
+    begin_epoch();
+    assert_int_equal(host_takes(1, 10, 0, 0, 0), 10);
+    minutes_pass(20);
+    assert_int_equal(host_takes(1, 0, 0, 0, 20 * MINUTE_MS), 0); /* at once */
+    assert_int_equal(host_takes(2, 200, 0, 0, 0), 100);
+    begin_epoch();
+    assert_int_equal(host_takes(1, 10, 0, 0, 0), 10);
+    minutes_pass(20);
+    assert_int_equal(host_takes(1, 0, 0, 4, 3 * MINUTE_MS), 0); /* five of six, at least */
+    assert_int_equal(host_takes(2, 200, 0, 0, 0), 95);
+    begin_epoch();
+    assert_int_equal(host_takes(1, 10, 0, 0, 0), 10);
+    minutes_pass(20);
+    assert_int_equal(host_takes(1, 0, 0, 0, 0), 0); /* perhaps just now */
+    assert_int_equal(host_takes(2, 200, 0, 0, 0), 90);
+}
+
+static void what_two_hosts_have_used_flows_out_once(void **state)
+{
+    (void)state;
+    begin_epoch();
+    assert_int_equal(host_takes(1, 10, 0, 0, 0), 10);
+    assert_int_equal(host_takes(2, 10, 0, 0, 0), 10);
+    minutes_pass(7); /* in which 11 flow out, and a bit */
+    assert_int_equal(host_takes(1, 0, 0, 0, 7 * MINUTE_MS), 0);
+    assert_int_equal(host_takes(2, 0, 0, 0, 7 * MINUTE_MS), 0);
+    assert_int_equal(host_takes(3, 200, 0, 0, 0), 91);
+}
+
+/* Its worker and another one ask, as the store is slow: the second ask does not know of the first. */
+static void who_asks_twice_in_one_call_holds_both(void **state)
+{
+    (void)state;
+    const char *words[] = {"polder:{x}:epoch",
+                           "polder:{x}:shares",
+                           "polder:{x}:limit:1",
+                           "polder:{x}:limit:1",
+                           "42",
+                           "0",
+                           "1",
+                           "3600000 0 100 10 1 0 1 0 0 0 0 1",
+                           "3600000 0 100 10 1 0 1 0 0 0 0 1"};
+    begin_epoch();
+    eval(fleet_script_limit_take, 1, 4, 9, words);
+    minutes_pass(20);
+    assert_int_equal(host_takes(2, 200, 0, 0, 0), 80);
+}
+
 static void what_is_given_back_to_the_store_is_granted_again(void **state)
 {
     (void)state;
     const char *words[] = {
-        "polder:{x}:epoch",         "polder:{x}:shares", "polder:{x}:limit:1", "42", "0", "2",
-        "3600000 0 100 50 1 40 1 0"};
+        "polder:{x}:epoch", "polder:{x}:shares", "polder:{x}:limit:1", "42", "0", "2", NULL};
     unsigned n;
     char number[64];
     begin_epoch();
     assert_int_equal(take_up(HOUR_FIXED), 100);
     words[6] = number;
-    snprintf(number, sizeof number, "3600000 1 100 50 1 7 %" PRIu64 " 0", store_ms() / 3600000);
+    snprintf(number, sizeof number, "3600000 1 100 50 1 7 %" PRIu64 " 0 0 0 0 1",
+             store_ms() / 3600000);
     sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
     assert_int_equal(n + take_up(HOUR_FIXED), 7);
-    snprintf(number, sizeof number, "3600000 1 100 50 1 7 12345 0"); /* long over */
+    snprintf(number, sizeof number, "3600000 1 100 50 1 7 12345 0 0 0 0 1"); /* long over */
     sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
     assert_int_equal(n, 0);
     redis_do(&redis, "DEL polder:{x}:limit:1");
-    assert_int_equal(take_up(HOUR_GCRA), 90);
-    snprintf(number, sizeof number, "3600000 0 100 50 1 40 %" PRIu64 " 0",
-             store_ms() - 3600000 / 4);
-    sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
-    assert_int_equal(n + take_up(HOUR_GCRA), 15); /* the others have flown out, at most */
+    assert_int_equal(host_takes(1, 60, 0, 0, 0), 60);
+    assert_int_equal(host_takes(2, 60, 0, 0, 0), 40);
+    minutes_pass(6);
+    assert_int_equal(host_takes(1, 0, 50, 0, 0), 0);
+    assert_int_equal(host_takes(1, 0, 50, 0, 0), 0); /* they are not there any more */
+    assert_int_equal(host_takes(3, 200, 0, 0, 0), 50);
 }
 
 /* A limit that was one of each host becomes one of the fleet. */
 static void what_a_host_has_counted_before_counts(void **state)
 {
     (void)state;
-    const char *words[] = {
-        "polder:{x}:epoch",         "polder:{x}:shares", "polder:{x}:limit:1", "42", "0", "2",
-        "3600000 1 100 10 1 0 0 70"};
+    const char *words[] = {"polder:{x}:epoch",
+                           "polder:{x}:shares",
+                           "polder:{x}:limit:1",
+                           "42",
+                           "0",
+                           "2",
+                           "3600000 1 100 10 1 0 0 70 0 0 0 1"};
     unsigned n;
     begin_epoch();
     sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
     assert_int_equal(n + take_up(HOUR_FIXED), 30);
     begin_epoch();
-    words[6] = "3600000 0 100 10 1 0 0 70";
+    words[6] = "3600000 0 100 10 1 0 0 70 0 0 0 1";
     sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
-    assert_int_equal(n + take_up(HOUR_GCRA), 20);
+    assert_int_equal(n + take_up(HOUR_GCRA), 30);
     begin_epoch();
-    words[6] = "720000 6 100 10 1 0 0 150";
+    words[6] = "720000 6 100 10 1 0 0 150 0 0 0 1";
     sscanf(eval(fleet_script_limit_take, 1, 3, 7, words), "%u", &n);
     assert_int_equal(n + take_up(HOUR_SLIDING), 0);
 }
@@ -528,10 +677,14 @@ static void what_hosts_tell_is_counted_once(void **state)
     tell(terms);
     assert_int_equal(take_up(HOUR_SLIDING), 79);
     redis_do(&redis, "DEL polder:{x}:limit:1");
-    tell("3600000 0 100 360000 62914560"); /* 60, six minutes ago: 50 */
-    tell("3600000 0 100 360000 62914560");
-    tell("3600000 0 100 720000 62914560");
-    assert_int_equal(take_up(HOUR_GCRA), 40);
+    tell("3600000 0 100 360000 62914560 0 1"); /* 60, six minutes ago: 50 */
+    tell("3600000 0 100 360000 62914560 0 1");
+    tell("3600000 0 100 720000 62914560 0 2");
+    assert_int_equal(take_up(HOUR_GCRA), 50);
+    redis_do(&redis, "DEL polder:{x}:limit:1");
+    tell("3600000 0 100 1800000 62914560 20 1"); /* 30 of 60, of which two hosts hold more */
+    tell("3600000 0 100 3600000 62914560 15 2");
+    assert_int_equal(host_takes(3, 200, 0, 0, 0), 65);
 }
 
 /* Of each client, whatever is done for it: granted, refused, reported, of two windows. */
@@ -567,10 +720,10 @@ static void what_a_store_has_kept_counts_once_too(void **state)
     tell(terms);
     assert_int_equal(take_up(HOUR_FIXED), 70);
     redis_do(&redis, "DEL polder:{x}:limit:1");
-    assert_int_equal(take_up("3600000 0 40 10 1"), 36);
+    assert_int_equal(take_up("3600000 0 40 10 1"), 40);
     redis_do(&redis, "HSET polder:{x}:limit:1 e 41");
-    tell("3600000 0 100 0 20971520"); /* 20 */
-    assert_int_equal(take_up(HOUR_GCRA), 54);
+    tell("3600000 0 100 0 20971520 0 1"); /* 20 */
+    assert_int_equal(take_up(HOUR_GCRA), 60);
 }
 
 /* A change reaches one host after the other. */
@@ -584,7 +737,7 @@ static void windows_of_other_hosts_count_where_they_overlap(void **state)
     assert_int_equal(take_up(HOUR_GCRA), 0);
     assert_int_equal(take_up("720000 6 170 10 1"), 20);
     redis_do(&redis, "DEL polder:{x}:limit:1");
-    assert_int_equal(take_up(HOUR_GCRA), 90);
+    assert_int_equal(take_up("3600000 0 90 10 1"), 90);
     assert_int_equal(take_up(HOUR_SLIDING), 10);
 }
 
@@ -602,10 +755,10 @@ static void shares_are_kept_for_who_may_use_them(void **state)
     assert_int_equal(take_up(HOUR_FIXED), 100); /* both are members */
     /* a was alone, but for less than it takes until it may use its share of such a window */
     redis_do(&redis, "DEL polder:{x}:limit:1");
-    assert_string_equal(share("a", 100000, "500000", "5000000", false), "500000");
+    assert_string_equal(share("a", 100000, "500000", "3599000", false), "500000");
     assert_int_equal(take_up(HOUR_FIXED), 100);
     redis_do(&redis, "DEL polder:{x}:limit:1");
-    assert_string_equal(share("a", 100000, "500000", "5040000", false), "500000");
+    assert_string_equal(share("a", 100000, "500000", "3600000", false), "500000");
     assert_int_equal(take_up(HOUR_FIXED), 50);
     /* which matters until such a window cannot be any more, whatever came after it */
     redis_do(&redis, "DEL polder:{x}:limit:1");
@@ -615,6 +768,24 @@ static void shares_are_kept_for_who_may_use_them(void **state)
     redis_do(&redis, "DEL polder:{x}:shares polder:{x}:limit:1");
     assert_string_equal(share("a", -(int64_t)store_ms() + 1000, "300000", "0", true), "300000");
     assert_int_equal(take_up(HOUR_FIXED), 70);
+}
+
+/* In which the bucket flows out slowly, as it may not be all that there is. */
+static void a_part_that_was_kept_and_not_used_goes_back_to_the_bucket(void **state)
+{
+    (void)state;
+    for (unsigned used = 0; used <= 1; used++) {
+        begin_epoch(); /* its lease has ended */
+        assert_string_equal(share("a", -7200000, "500000", "0", true), "500000");
+        assert_int_equal(host_takes(1, 200, 0, 0, 0), 50);
+        assert_int_equal(host_takes(1, 200, 0, 0, 0), 0);
+        minutes_pass(30);
+        assert_int_equal(host_takes(1, 200, 0, 0, 0), 25); /* 50 would have flown out */
+        share("a", 100000, "500000", used ? "3960001" : "3959000", false);
+        assert_int_equal(host_takes(1, 200, 0, 0, 0), used ? 0 : 75);
+        redis_do(&redis, "DEL polder:{x}:shares"); /* so long ago that nothing is kept */
+        assert_int_equal(host_takes(1, 200, 0, 0, 0), used ? 50 : 0);
+    }
 }
 
 static void what_an_earlier_run_of_a_host_may_have_used_is_kept(void **state)
@@ -676,11 +847,17 @@ int main(void)
         WITH_TABLE(what_the_store_has_said_is_there_to_be_told),
         WITH_TABLE(the_store_is_asked_once_and_again_if_it_does_not_answer),
         WITH_TABLE(demand_is_followed),
+        WITH_TABLE(what_is_held_of_a_bucket_is_told_and_when_it_was_used),
         WITH_TABLE(no_grant_is_used_twice_by_whoever_meets),
         WITH_TABLE(a_share_is_used_from_the_first_window_that_begins_after_the_lease),
         cmocka_unit_test(hashes_are_the_same_on_all_hosts_and_for_no_other_secret),
         cmocka_unit_test(the_store_grants_the_limit_and_no_more),
-        cmocka_unit_test(a_bucket_is_smaller_by_what_flows_out_until_a_grant_ends),
+        cmocka_unit_test(a_bucket_has_all_of_the_limit),
+        cmocka_unit_test(what_a_host_may_use_yet_does_not_flow_out),
+        cmocka_unit_test(what_a_host_has_used_flows_out_from_then_on),
+        cmocka_unit_test(what_two_hosts_have_used_flows_out_once),
+        cmocka_unit_test(who_asks_twice_in_one_call_holds_both),
+        cmocka_unit_test(a_part_that_was_kept_and_not_used_goes_back_to_the_bucket),
         cmocka_unit_test(what_is_given_back_to_the_store_is_granted_again),
         cmocka_unit_test(what_a_host_has_counted_before_counts),
         WITH_TABLE(it_is_reported_once_and_only_soon_after_a_reload),

@@ -8,8 +8,11 @@
  *                 e             the epoch in which it was written
  *                 "SUB SPAN N"  "TOTAL BASE": requests that hosts have taken in sub-window N, each
  *                               of SUB ms, SPAN of which count together
- *                 g             "LEVEL TIME BASE TIME EMPTY" of gcra: requests in the bucket, and when;
- *                               and when it was empty last
+ *                 g             "LEVEL TIME BASE TIME HELD MORE USED" of gcra: requests in the bucket,
+ *                               and when; the others: see fleet_script_limit_take
+ *                 oID           "OUT GONE HELD TIME" of gcra: what a host has taken and may not have
+ *                               used, under terms that ID stands for; GONE: until when that counts;
+ *                               and HELD when it asked last
  *
  * BASE is what is known of former epochs, from the store itself if it has kept it, or from what hosts
  * report: each reports what the store answered last, and the greatest of that is right, for the last
@@ -28,10 +31,10 @@
  * last, or the one before, where it has not heard of that: the greater of the two is kept for it, and
  * all of them together are never more than one.
  *
- * It does not use it before its lease ends, HELD or later, and not in windows that had begun by then;
- * so in windows that begin from HELD on the share is kept for it. It says when it has ended to use it,
- * SINCE, after it could do so for LONG: in windows that had begun by then, and are short enough for
- * that, the share that it had, WAS, is kept, too.
+ * It does not use it before its lease ends, HELD or later, and not in windows that had begun by then
+ * (fleet_share_of); so in windows that begin from HELD on the share is kept for it. It says when it has
+ * used it last, SINCE, when it could have done so for LONG: in windows that had begun by then, and are
+ * short enough for that, the share that it had, WAS, is kept, too.
  *
  * OLD is the share that it had when it came into this epoch, 0 until it has reported what it knows. What is
  * missing of the whole has a host that has not come yet: it is kept for it.
@@ -125,22 +128,39 @@ static const char fleet_script_limit_share[] = FLEET_NOW FLEET_SHARES
     "string.format('%.0f %.0f', c[4], c[5]))\n"                                                    \
     "end\n"                                                                                        \
     "local function put_level(key, s)\n"                                                           \
-    "  redis.call('HSET', key, 'g', string.format('%.17g %.0f %.17g %.0f %.0f', s.level, s.time, " \
-    "s.base, s.base_time, s.empty))\n"                                                             \
+    "  redis.call('HSET', key, 'g', string.format('%.17g %.0f %.17g %.0f %.17g %.17g %s', "        \
+    "s.level, "                                                                                    \
+    "s.time, s.base, s.base_time, s.sum > 0 and s.held or 0, s.more, s.used))\n"                   \
+    "end\n"                                                                                        \
+    "local function put_out(key, s, id, n, gone)\n"                                                \
+    "  s.sum = s.sum + n - (s.out[id] and s.out[id][1] or 0)\n"                                    \
+    "  if n > 0 then\n"                                                                            \
+    "    redis.call('HSET', key, 'o'..id, string.format('%.0f %.0f %.17g %.0f', n, gone, s.held, " \
+    "now))\n"                                                                                      \
+    "  elseif s.out[id] then\n"                                                                    \
+    "    redis.call('HDEL', key, 'o'..id)\n"                                                       \
+    "  end\n"                                                                                      \
+    "  s.out[id] = n > 0 and {n, gone, s.held, now} or nil\n"                                      \
     "end\n"                                                                                        \
     "local function state_of(key, epoch)\n"                                                        \
     "  local all, s, e = redis.call('HGETALL', key), {level = 0, time = 0, base = 0, "             \
-    "base_time = 0, empty = 0}, ''\n"                                                              \
+    "base_time = 0, out = {}, sum = 0, held = 0, more = 0, used = '0'}, ''\n"                      \
     "  for i = 1, #all, 2 do\n"                                                                    \
     "    local sub, span, n = string.match(all[i], '^(%d+) (%d+) (%d+)$')\n"                       \
     "    local total, base = string.match(all[i + 1], '^(%d+) (%d+)$')\n"                          \
+    "    local id = string.match(all[i], '^o(%d+)$')\n"                                            \
+    "    local out, gone, held, asked = string.match(all[i + 1], '^(%d+) (%d+) (%S+) (%d+)$')\n"   \
     "    if all[i] == 'e' then\n"                                                                  \
     "      e = all[i + 1]\n"                                                                       \
     "    elseif all[i] == 'g' then\n"                                                              \
-    "      local l, t, b, bt, z = string.match(all[i + 1], "                                       \
-    "'^(%S+) (%d+) (%S+) (%d+) (%d+)$')\n"                                                         \
+    "      local l, t, b, bt, h, m, u = string.match(all[i + 1], "                                 \
+    "'^(%S+) (%d+) (%S+) (%d+) (%S+) (%S+) (%d)$')\n"                                              \
     "      s.level, s.time = tonumber(l) or 0, tonumber(t) or 0\n"                                 \
-    "      s.base, s.base_time, s.empty = tonumber(b) or 0, tonumber(bt) or 0, tonumber(z) or 0\n" \
+    "      s.base, s.base_time, s.held = tonumber(b) or 0, tonumber(bt) or 0, tonumber(h) or 0\n"  \
+    "      s.more, s.used = tonumber(m) or 0, u or '0'\n"                                          \
+    "    elseif id and out and tonumber(gone) > now then\n"                                        \
+    "      s.out[id] = {tonumber(out), tonumber(gone), tonumber(held) or 0, tonumber(asked)}\n"    \
+    "      s.sum = s.sum + s.out[id][1]\n"                                                         \
     "    elseif sub and total then\n"                                                              \
     "      s[#s + 1] = {tonumber(sub), tonumber(span), tonumber(n), tonumber(total), "             \
     "tonumber(base)}\n"                                                                            \
@@ -173,11 +193,18 @@ static const char fleet_script_limit_share[] = FLEET_NOW FLEET_SHARES
     "end\n"                                                                                        \
     "local function drained(level, ms, limit, window)\n"                                           \
     "  return math.max(0, level - math.max(0, ms) * limit / window)\n"                             \
+    "end\n"                                                                                        \
+    "local function pass(s, rate, limit, window)\n"                                                \
+    "  local ms = math.max(now - s.time, 0)\n"                                                     \
+    "  local less = math.max(drained(s.level - s.more, ms, limit, window), s.sum)\n"               \
+    "  s.held = s.held + math.max(s.sum - s.level + ms * rate / window, 0)\n"                      \
+    "  s.level, s.time = math.max(drained(s.level, ms, rate, window), s.sum), s.time + ms\n"       \
+    "  s.more = math.max(s.level - less, 0)\n"                                                     \
     "end\n"
 
 /* KEYS epoch shares limit...; ARGV epoch, and of each limit what was answered to a host last: "SUB SPAN LIMIT
  * ENDS COUNT...", ENDS: ms from now to the end of the newest sub-window, whose count is the first; or
- * "WINDOW 0 LIMIT AGE LEVEL" in 2^20ths: {epoch}. The clock of this store may be another one: a
+ * "WINDOW 0 LIMIT AGE LEVEL OUT ID", LEVEL in 2^20ths, and what it has not used: {epoch}. The clock of this store may be another one: a
  * sub-window that is not one of its own counts in the later of the two that it overlaps. */
 static const char fleet_script_limit_report[] = FLEET_NOW FLEET_LIMIT_STATE
     "local epoch = redis.call('GET', KEYS[1]) or ''\n"
@@ -189,11 +216,14 @@ static const char fleet_script_limit_report[] = FLEET_NOW FLEET_LIMIT_STATE
     "  sub, span, limit, ms = tonumber(sub), tonumber(span), tonumber(limit), tonumber(ms)\n"
     "  local s = state_of(KEYS[i], epoch)\n"
     "  if span == 0 then\n"
-    "    local level = drained(tonumber(list) / 1048576, ms, limit, sub)\n"
+    "    local level, out, id = string.match(list, '^ (%d+) (%d+) (%d+)$')\n"
+    "    level = drained(tonumber(level) / 1048576, ms, limit, sub)\n"
     "    local base = drained(s.base, now - s.base_time, limit, sub)\n"
+    "    if tonumber(out) > 0 then put_out(KEYS[i], s, id, tonumber(out), now + 1.1 * sub) end\n"
     "    if level > base then\n"
-    "      s.level = drained(s.level, now - s.time, limit, sub) + level - base\n"
-    "      s.time, s.base, s.base_time = now, level, now\n"
+    "      pass(s, 0, limit, sub)\n"
+    "      s.level = s.level + level - base\n"
+    "      s.base, s.base_time = level, now\n"
     "      put_level(KEYS[i], s)\n"
     "    end\n"
     "  else\n"
@@ -216,15 +246,30 @@ static const char fleet_script_limit_report[] = FLEET_NOW FLEET_LIMIT_STATE
     "end\n"
     "return {epoch}\n";
 
-/* KEYS epoch shares limit...; ARGV epoch learned hosts, and "SUB SPAN LIMIT WANT COST BACK WHEN HAD" of each
- * limit: {epoch, "GRANTED LEFT MS NUMBER TILL COUNT..."...}. SUB: ms of a sub-window; SPAN: how many count
+/* KEYS epoch shares limit...; ARGV epoch learned hosts, and "SUB SPAN LIMIT WANT COST BACK WHEN HAD OUT
+ * AGO AFTER ID" of each limit: {epoch, "GRANTED LEFT MS NUMBER TILL COUNT..."...}. SUB: ms of a sub-window; SPAN: how many count
  * together; 0: gcra, and SUB is the window. BACK of what was granted with NUMBER = WHEN was not used and
  * never will be. HAD: what this host has counted before the limit was one of the fleet. MS: until what is granted ends, or, where nothing is, until there may be more. TILL: ms
  * to the end of sub-window NUMBER; it and COUNT...: as the host reports it to a store that has lost its
  * data. WANT 0: only BACK is of interest.
  *
- * gcra: what is granted is used up to a tenth of the window later, so that the bucket is smaller by what
- * flows out in that time: the sum of what is used is that of a bucket of LIMIT, or less. */
+ * gcra: what is granted may be used up to a tenth of the window later. OUT is what the host named by ID
+ * has of it still; it used some last at least AGO ms before it asked, and at most AFTER ms after it had
+ * asked before. What hosts have taken and may not have
+ * used does not flow out: the level is never below the sum of that. So, with LEVEL that of one bucket
+ * over all hosts and UNUSED what they hold, LEVEL + UNUSED <= level here <= LIMIT whenever something is
+ * granted, however late it is used. After a window has passed since its end, what was never reported
+ * has flown out wherever it was.
+ *
+ * HELD is all that has not flown out because the level stood at that sum. A host that has used what it
+ * had, and when, takes back what it has held up since: at most HELD since it had asked, but for what was
+ * held before that, and no more than it used. What remains is less than the sum at that time, and a host
+ * holds no more than half a lease: so the level here is above LEVEL by no more than a lease of each.
+ *
+ * While a part of the limit is kept for hosts that are cut off, the level flows out as slowly as the rest
+ * of the limit says: MORE is what would have flown out otherwise. It goes when nothing is kept any more,
+ * but where a host has been cut off for so long that it may have used its part: USED, 1.
+ */
 static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT_STATE
     "local epoch = redis.call('GET', KEYS[1]) or ''\n"
     "if epoch ~= ARGV[1] then return {epoch} end\n"
@@ -233,16 +278,18 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "local learning = now < learned or is_busy(busy, now, learned)\n"
     "local missing = missing_of(shares, now, learned)\n"
     /* what is left of a limit in a window that has begun at `begun`, of a span from `from` */
-    "local function rest_of(limit, window, from, begun)\n"
-    "  local kept = missing\n"
+    "local function rest_of(limit, window, from, begun, wait)\n"
+    "  local kept, used = missing, false\n"
     "  for i = 1, #shares do\n"
     "    local s, part = shares[i], 0\n"
     "    if begun >= s[1] then part = s[4] end\n"
-    "    if from <= s[2] and s[3] * 5 >= window * 7 and s[5] > part then part = s[5] end\n"
+    "    if from <= s[2] and s[3] >= window * wait and s[5] > part then\n"
+    "      part, used = s[5], true\n"
+    "    end\n"
     "    kept = kept + part\n"
     "  end\n"
     "  return limit - math.floor(limit * math.min(kept, " FLEET_SHARE_TEXT ") / " FLEET_SHARE_TEXT
-    " + 0.5)\n"
+    " + 0.5), used\n"
     "end\n"
     "local function answer(granted, left, ms, number, till)\n"
     "  return string.format('%.0f %.0f %.0f %.0f %.0f', granted, left, math.max(ms, 1), number, "
@@ -252,29 +299,42 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "  if left < cost or left < 1 then return 0 end\n"
     "  return math.min(want, math.max(cost, math.floor(left / hosts)))\n"
     "end\n"
-    "local function take_level(key, window, limit, want, cost, back, at, had)\n"
+    "local taken = {}\n"
+    "local function take_level(key, window, limit, want, cost, back, had, out, ago, after, "
+    "id)\n"
     "  local s, others = state_of(key, epoch), 0\n"
-    "  local rate = rest_of(limit, window, now - window, now)\n"
-    "  local burst = rate - math.floor(rate / 10)\n"
+    "  local rate, used = rest_of(limit, window, now - window, now, 1.1)\n"
     "  for i = 1, #s do\n"
     "    if (s[i][3] + 1) * s[i][1] > now - window then others = others + s[i][4] end\n"
     "  end\n"
-    "  s.level = drained(s.level, now - s.time, rate, window)\n"
-    "  s.time = math.max(now, s.time)\n"
-    "  if s.level == 0 then s.empty = now end\n"
-    /* what flew out since may have been these, unless there were others at all times */
-    "  if at < s.empty then back = drained(back, now - at, limit, window) end\n"
-    "  s.level = math.max(0, s.level - back) + had\n"
-    "  local left = math.floor(burst - s.level - others + 1e-9)\n"
+    "  local last = s.out[id] or {0, now + 1.1 * window, s.held, now}\n"
+    /* twice in one call: the host has not heard of what was granted a moment ago */
+    "  if taken[key..id] then out, back, ago = last[1], 0, 0 end\n"
+    "  taken[key..id] = true\n"
+    "  pass(s, rate, limit, window)\n"
+    "  if used then s.used = '1' end\n"
+    "  if rate == limit then\n"
+    "    if s.used == '0' then s.level = s.level - s.more end\n"
+    "    s.more, s.used = 0, '0'\n"
+    "  end\n"
+    "  back = math.min(back, last[1])\n"
+    "  local before = math.max(math.min(now - ago - last[4], after), 0) * limit / window\n"
+    "  local free = math.max(0, math.min(last[1] - back - out, s.held - last[3] - before))\n"
+    "  s.held = s.held - free\n"
+    "  put_out(key, s, id, out, last[2])\n"
+    "  s.level = math.max(s.level - back - free, s.sum) + had\n"
+    "  local left = math.floor(rate - s.level - others + 1e-9)\n"
     "  local granted = part_of(left, want, cost)\n"
     "  local ms = math.max(1, math.floor(window / 10))\n"
-    "  s.level = s.level + granted\n"
-    "  if granted == 0 then\n"
-    "    local need = math.max(cost, math.ceil(want / 4), 1)\n"
-    "    ms = need > burst and window or math.ceil((s.level + others + need - burst) * window / "
+    "  if granted > 0 then\n"
+    "    s.level = s.level + granted\n"
+    "    put_out(key, s, id, out + granted, now + ms + window)\n"
+    "  else\n"
+    "    local need = math.max(cost, math.ceil(want / 2), 1)\n"
+    "    ms = need > rate and window or math.ceil((s.level + others + need - rate) * window / "
     "rate)\n"
+    "    if rate < limit then ms = math.min(ms, " FLEET_KEPT_AGAIN ") end\n"
     "  end\n"
-    "  if granted == 0 and rate < limit then ms = math.min(ms, " FLEET_KEPT_AGAIN ") end\n"
     "  put_level(key, s)\n"
     "  keep(key, 2 * window + 1000)\n"
     "  return answer(granted, math.max(left - granted, 0), ms, now, 0)..string.format(' %.0f', "
@@ -300,10 +360,11 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "  end\n"
     "  local window = span > 1 and sub * (span - 1) or sub\n"
     "  if s.time > 0 then\n"
-    "    local level = math.ceil(drained(s.level, now - s.time, limit, window))\n"
+    "    pass(s, limit, limit, window)\n"
+    "    local level = math.ceil(s.level)\n"
     "    if level > 0 then used, oldest = used + level, oldest or now + 1 end\n"
     "  end\n"
-    "  local rest = rest_of(limit, window, from, n * sub)\n"
+    "  local rest = rest_of(limit, window, from, n * sub, span > 1 and 1.2 or 1)\n"
     "  local left = rest - used - had\n"
     "  local granted = part_of(left, want, cost)\n"
     "  local c = count_of(s, sub, span, n)\n"
@@ -331,13 +392,14 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "end\n"
     "local out = {epoch}\n"
     "for i = 3, #KEYS do\n"
-    "  local v = {}\n"
-    "  for word in string.gmatch(ARGV[i + 1], '%d+') do v[#v + 1] = tonumber(word) end\n"
-    "  local sub, span, limit, want, cost, back, number, had = unpack(v)\n"
+    "  local v, id = {}, ''\n"
+    "  for word in string.gmatch(ARGV[i + 1], '%d+') do v[#v + 1], id = tonumber(word), word end\n"
+    "  local sub, span, limit, want, cost, back, number, had, has, ago, after = unpack(v)\n"
     "  if learning then\n"
     "    out[#out + 1] = answer(0, 0, math.max(learned - now, 100), 0, 0)\n"
     "  elseif span == 0 then\n"
-    "    out[#out + 1] = take_level(KEYS[i], sub, limit, want, cost, back, number, had)\n"
+    "    out[#out + 1] = take_level(KEYS[i], sub, limit, want, cost, back, had, has, ago, "
+    "after, id)\n"
     "  else\n"
     "    out[#out + 1] = take_count(KEYS[i], sub, span, limit, want, cost, back, number, had)\n"
     "  end\n"

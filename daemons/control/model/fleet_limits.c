@@ -21,6 +21,7 @@
 #define BATCH      100 /* keys of one call */
 #define FIRST      3   /* arguments before those of the keys */
 #define KEY_SIZE   160
+#define TERMS_SIZE 192
 
 /* One call. */
 struct taking {
@@ -78,21 +79,22 @@ static bool number_at(const redisReply *r, size_t i, uint64_t *out)
     return !*end;
 }
 
-/* It could use its share until now; in the order in which a death does no harm. */
-static void note_alone(struct fleet_grants *g, uint64_t now_ms)
+/* It could use its share from then on; when it has done so last, in the order in which a death does no
+ * harm. */
+static void note_alone(struct fleet_grants *g, uint64_t from_ms, uint64_t now_ms)
 {
-    const uint64_t from_ms = atomic_load(&g->share_from_ms),
-                   before_ms = atomic_load(&g->alone_until_ms), was_ms = atomic_load(&g->alone_ms);
+    const uint64_t before_ms = atomic_load(&g->alone_until_ms), was_ms = atomic_load(&g->alone_ms),
+                   used_ms = atomic_load(&g->share_used_ms);
     const uint32_t share = atomic_load(&g->share), was = atomic_load(&g->alone_share);
-    uint64_t ms = now_ms - from_ms;
-    const bool matters = before_ms && now_ms - before_ms <= was_ms;
-    if (!from_ms || now_ms < from_ms)
+    const bool matters = before_ms && now_ms <= before_ms + was_ms;
+    uint64_t ms = used_ms + CLOCK_COARSE_MS - from_ms;
+    if (!from_ms || used_ms < from_ms)
         return;
     if (matters && was_ms > ms)
         ms = was_ms;
     atomic_store(&g->alone_share, matters && was > share ? was : share);
     atomic_store(&g->alone_ms, ms);
-    atomic_store(&g->alone_until_ms, now_ms);
+    atomic_store(&g->alone_until_ms, used_ms + CLOCK_COARSE_MS);
 }
 
 static struct fleet_page *page_of(const struct fleet_limits *l)
@@ -126,15 +128,17 @@ static void on_share(void *arg, const redisReply *r)
         lose(l);
         return;
     }
-    note_alone(g, now_ms);
+    note_alone(g, atomic_load(&g->share_from_ms), now_ms);
+    const uint64_t from_ms = fleet_share_from(g, sent_ms + LEASE_MS);
+    note_alone(g, from_ms, now_ms); /* what was used meanwhile */
     atomic_store(&g->hosts, hosts ? (uint32_t)hosts : 1);
     set_share(l, (uint32_t)offered);
     if (learning) {
+        fleet_share_from(g, from_ms);
         lose(l); /* others may not be known yet */
         return;
     }
     atomic_store(&g->has_been_member, 1);
-    atomic_store(&g->share_from_ms, sent_ms + LEASE_MS);
     atomic_store(&g->until_ms, sent_ms + LEASE_MS);
     l->held = now > now_ms - sent_ms ? now - (now_ms - sent_ms) : 0;
 }
@@ -146,13 +150,13 @@ static void renew(struct fleet_limits *l)
     const uint64_t epoch = fleet_epoch(l->fleet), now_ms = clock_mono_ms();
     if (l->renew_sent_ms || !epoch)
         return;
-    note_alone(g, now_ms);
+    note_alone(g, atomic_load(&g->share_from_ms), now_ms);
     const uint64_t until_ms = atomic_load(&g->alone_until_ms);
     snprintf(epoch_text, sizeof epoch_text, "%" PRIu64, epoch);
     snprintf(held, sizeof held, "%" PRIu64, l->held);
     snprintf(acked, sizeof acked, "%" PRIu32,
              atomic_load(&page_of(l)->limits_share) ? atomic_load(&g->share) : 0);
-    snprintf(ago, sizeof ago, "%" PRIu64, now_ms - until_ms);
+    snprintf(ago, sizeof ago, "%" PRIu64, now_ms > until_ms ? now_ms - until_ms : 0);
     snprintf(alone, sizeof alone, "%" PRIu64, until_ms ? atomic_load(&g->alone_ms) : 0);
     snprintf(was, sizeof was, "%" PRIu32, until_ms ? atomic_load(&g->alone_share) : 0);
     snprintf(learned, sizeof learned, "%" PRIu64, learned_ms(epoch));
@@ -195,14 +199,29 @@ static void on_reported(void *arg, const redisReply *r)
         l->report_epoch = 0; /* again from the first */
 }
 
-static void report_row(const struct fleet_grant *row, uint64_t now_ms, char *out, size_t size)
+/* Names what this run of the host holds under that key of its cells, to the store. */
+static uint64_t out_id(const struct fleet_limits *l, uint64_t key)
+{
+    return atomic_load(&l->grants->run) ^ key;
+}
+
+static void report_gcra(struct fleet_limits *l, const struct fleet_grant *row, uint64_t age_ms,
+                        uint64_t now_ms, char *out, size_t size)
+{
+    const struct fleet_want ask = {.key = __atomic_load_n(&row->cell[0], __ATOMIC_RELAXED)};
+    snprintf(out, size, "%" PRIu32 " 0 %" PRIu32 " %" PRIu64 " %" PRIu64 " %" PRIu32 " %" PRIu64,
+             row->sub_ms, row->requests, age_ms, row->level,
+             fleet_grant_out(l->grants, &ask, now_ms).n, out_id(l, ask.key));
+}
+
+static void report_row(struct fleet_limits *l, const struct fleet_grant *row, uint64_t now_ms,
+                       char *out, size_t size)
 {
     const int64_t ms = (int64_t)(row->ends_ms - now_ms);
     const uint32_t *c = row->count;
     const uint32_t format = atomic_load(&row->format);
     if (format == FLEET_FORMAT_GCRA)
-        snprintf(out, size, "%" PRIu32 " 0 %" PRIu32 " %" PRId64 " %" PRIu64, row->sub_ms,
-                 row->requests, ms < 0 ? -ms : 0, row->level);
+        report_gcra(l, row, ms < 0 ? (uint64_t)-ms : 0, now_ms, out, size);
     else if (format == FLEET_FORMAT_FIXED)
         snprintf(out, size, "%" PRIu32 " 1 0 %" PRId64 " %" PRIu32, row->sub_ms, ms, c[0]);
     else
@@ -215,7 +234,7 @@ static void report_row(const struct fleet_grant *row, uint64_t now_ms, char *out
 /* It has no share before all is reported. */
 static void report_next(struct fleet_limits *l)
 {
-    static char keys[BATCH][KEY_SIZE], terms[BATCH][160];
+    static char keys[BATCH][KEY_SIZE], terms[BATCH][TERMS_SIZE];
     const char *argv[3 + 2 * BATCH];
     char epoch_text[24];
     const struct fleet_grant *row;
@@ -223,7 +242,7 @@ static void report_next(struct fleet_limits *l)
     int n = 0;
     while (n < BATCH && (row = fleet_grant_heard(l->grants, &l->report_at, now_ms))) {
         key_name(l, row->hash, keys[n]);
-        report_row(row, now_ms, terms[n++], sizeof terms[0]);
+        report_row(l, row, now_ms, terms[n++], sizeof terms[0]);
     }
     if (!n) {
         atomic_store(&l->grants->epoch, l->report_epoch);
@@ -267,11 +286,9 @@ static bool has_reported(struct fleet_limits *l)
 
 /* So much that with what it has the host holds no more than a lease; 0: it has enough, as it had asked
  * twice. */
-static uint32_t wanted_by(const struct fleet_limits *l, const struct fleet_want *ask,
-                          uint64_t now_ms)
+static uint32_t wanted_by(const struct fleet_limits *l, const struct fleet_want *ask, uint32_t left)
 {
-    const uint32_t lease = fleet_lease_of(l->grants, ask->requests),
-                   left = fleet_grant_left(l->grants, ask->key, now_ms);
+    const uint32_t lease = fleet_lease_for(l->grants, ask);
     const uint32_t max = left + ask->cost <= lease ? lease - left : left ? 0 : ask->cost;
     return max < ask->want ? max : ask->want;
 }
@@ -301,6 +318,7 @@ static bool put_grant(struct fleet_limits *l, const struct taking *t, int i, con
         v[2] -= v[2] > CLOCK_COARSE_MS ? CLOCK_COARSE_MS + 1 : v[2];
     struct fleet_answer a = {.n = (uint32_t)v[0],
                              .rest = (uint32_t)v[1],
+                             .sent_ms = t->sent_ms,
                              .end_ms = t->sent_ms + v[2] + (v[0] ? 0 : CLOCK_COARSE_MS + 1),
                              .number = v[3],
                              .ends_ms = now_ms + CLOCK_COARSE_MS + v[4]};
@@ -335,25 +353,39 @@ static void on_taken(void *arg, const redisReply *r)
         fleet_limits_take(l);
 }
 
+/* Where the store is slow, a key is asked for again, perhaps in the same call: its worker is woken. */
+static bool is_asked_before(const struct taking *t, const struct fleet_want *a)
+{
+    for (const struct fleet_want *b = t->ask; b < a; b++)
+        if (b->key == a->key && b->want)
+            return true;
+    return false;
+}
+
 static void take_terms(struct fleet_limits *l, struct fleet_want *a, char *out, size_t size)
 {
     uint64_t number;
-    const uint32_t back = fleet_grant_back(l->grants, a, l->taking.sent_ms, &number);
+    const uint64_t now_ms = l->taking.sent_ms;
+    const uint32_t back = fleet_grant_back(l->grants, a, now_ms, &number);
     const bool sliding = a->algorithm == RUNTIME_SLIDING;
-    a->want = a->want ? wanted_by(l, a, l->taking.sent_ms) : 0;
+    struct fleet_out held = {.n = fleet_grant_left(l->grants, a->key, now_ms)};
+    if (a->algorithm == RUNTIME_GCRA)
+        held = fleet_grant_out(l->grants, a, now_ms);
+    a->want = a->want && !is_asked_before(&l->taking, a) ? wanted_by(l, a, held.n) : 0;
     snprintf(out, size,
-             "%" PRIu64 " %d %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu64 " %" PRIu32,
+             "%" PRIu64 " %d %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu64 " %" PRIu32
+             " %" PRIu32 " %" PRIu64 " %" PRIu64 " %" PRIu64,
              sliding ? (a->window_ms + 4) / 5 : a->window_ms,
              sliding                        ? 6
              : a->algorithm == RUNTIME_GCRA ? 0
                                             : 1,
-             a->requests, a->want, a->cost, back, number,
-             fleet_grant_had(l->grants, a, l->taking.sent_ms));
+             a->requests, a->want, a->cost, back, number, fleet_grant_had(l->grants, a, now_ms),
+             held.n, held.ago_ms, held.after_ms, out_id(l, a->key));
 }
 
 static bool call_take(struct fleet_limits *l)
 {
-    static char keys[BATCH][KEY_SIZE], terms[BATCH][128];
+    static char keys[BATCH][KEY_SIZE], terms[BATCH][TERMS_SIZE];
     struct taking *t = &l->taking;
     const char *argv[2 + BATCH + FIRST + BATCH];
     char epoch_text[24], learned[24], hosts[16];

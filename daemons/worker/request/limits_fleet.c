@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define ANY_NUMBER    UINT32_MAX /* the store is not asked: only `concurrent` counts over the fleet */
-#define CLOSED_MS     1000       /* when a client may ask again */
+#define AGAIN_MS      1000       /* when a client may ask again */
 #define SLIDING_MAX   65535
 #define SHARE_OF_HOST UINT64_C(0x5bd1e9955bd1e995) /* in keys: apart from the limit's own counts */
 
@@ -57,8 +57,10 @@ static bool share_admits(struct worker *w, const struct limit_charge *charge, ui
                          struct limit_verdict *v)
 {
     uint64_t wait_ms;
-    const uint32_t n = fleet_share_of(grants_of(w), charge->limit->requests,
-                                      charge->limit->window_ms, now_ms, &wait_ms);
+    const struct fleet_terms terms = {.window_ms = charge->limit->window_ms,
+                                      .requests = charge->limit->requests,
+                                      .algorithm = charge->limit->algorithm};
+    const uint32_t n = fleet_share_of(grants_of(w), &terms, now_ms, &wait_ms);
     const struct runtime_limit part = {.requests = n < SLIDING_MAX ? n : SLIDING_MAX,
                                        .algorithm = RUNTIME_SLIDING,
                                        .window_ms = charge->limit->window_ms};
@@ -66,8 +68,9 @@ static bool share_admits(struct worker *w, const struct limit_charge *charge, ui
         .key = charge->key ^ SHARE_OF_HOST, .limit = &part, .cost = charge->cost};
     if (n >= charge->cost && of_share.key)
         return limit_charge(&w->limit_caller, &of_share, 1, now_ms, v);
-    *v = (struct limit_verdict){.retry_ms = wait_ms ? wait_ms : charge->limit->window_ms};
-    v->reset_ms = v->retry_ms;
+    /* The store may be there again, or answer, long before the share may be used. */
+    v->retry_ms = v->reset_ms = wait_ms ? AGAIN_MS : charge->limit->window_ms;
+    v->admitted = false;
     return false;
 }
 
@@ -81,7 +84,7 @@ static void decide_alone(struct worker *w, const struct config_limit *l,
         fb->open[i] = true;
         v->admitted = true;
     } else if (l->cut_off == CONFIG_LIMIT_CLOSED) {
-        *v = (struct limit_verdict){.retry_ms = CLOSED_MS, .reset_ms = CLOSED_MS};
+        *v = (struct limit_verdict){.retry_ms = AGAIN_MS, .reset_ms = AGAIN_MS};
     } else {
         share_admits(w, charge, now_ms, v);
     }
