@@ -61,8 +61,8 @@ struct fleet_grant {
     union {
         uint32_t count[6]; /* of sub-windows, the newest first */
         struct {
-            uint64_t level;    /* in 2^20ths of a request */
-            uint64_t asked_ms; /* mono; when that was asked for, or before */
+            uint64_t level;   /* in 2^20ths of a request */
+            uint64_t sent_ms; /* mono; when that was asked for, or before */
             uint32_t requests;
         };
     };

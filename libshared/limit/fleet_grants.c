@@ -282,7 +282,7 @@ struct fleet_out fleet_grant_out(struct fleet_grants *g, const struct fleet_want
     const uint64_t used_ms = atomic_load(&row->used_ms) + CLOCK_COARSE_MS;
     out.ago_ms = now_ms > used_ms ? now_ms - used_ms : 0;
     if (is_of(row, ask) && atomic_load(&row->format) == FLEET_FORMAT_GCRA)
-        out.after_ms = used_ms > row->asked_ms ? used_ms - row->asked_ms : 0;
+        out.after_ms = used_ms > row->sent_ms ? used_ms - row->sent_ms : 0;
     return out;
 }
 
@@ -318,7 +318,7 @@ static void remember(struct fleet_grants *g, struct fleet_grant *row, const stru
         (uint32_t)(format == FLEET_FORMAT_SLIDING ? (ask->window_ms + 4) / 5 : ask->window_ms);
     if (format == FLEET_FORMAT_GCRA) {
         row->level = a->state[0];
-        row->asked_ms = a->sent_ms;
+        row->sent_ms = a->sent_ms;
         row->requests = ask->requests;
     } else {
         for (unsigned k = 0; k < 6; k++)

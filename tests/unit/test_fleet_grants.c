@@ -368,7 +368,7 @@ static unsigned take_from(const char *epoch, const char *learned, const char *te
     return n;
 }
 
-static const char *fresh = "0", *run = "abc";
+static const char *fresh = "0", *run = "abc", *without = "0";
 
 /* held: ms from now; 0: it has none. alone: it could use its share for so long, until now. */
 static const char *share(const char *host, int64_t held_ms, const char *acked, const char *alone,
@@ -389,9 +389,11 @@ static const char *share(const char *host, int64_t held_ms, const char *acked, c
                            *alone == '0' ? "0" : acked,
                            learned,
                            "2000",
+                           "0",
                            "0"};
     words[12] = fresh;
-    return eval(fleet_script_limit_share, 2, 2, 13, words);
+    words[13] = without;
+    return eval(fleet_script_limit_share, 2, 2, 14, words);
 }
 
 static void tell(const char *terms)
@@ -809,6 +811,23 @@ static void what_an_earlier_run_of_a_host_may_have_used_is_kept(void **state)
     run = "abc";
 }
 
+/* It is seen while the store learns, and is gone again before it has a lease. */
+static void windows_that_began_before_a_host_came_are_kept_for_it(void **state)
+{
+    (void)state;
+    without = "3600000";
+    begin_epoch();
+    assert_string_equal(share("a", 0, "300000", "0", true), "300000");
+    assert_int_equal(take_up(HOUR_FIXED), 70);
+    begin_epoch();
+    assert_string_equal(share("a", -7200000, "300000", "0", true), "300000");
+    run = "abd";
+    assert_string_equal(share("a", 0, "300000", "0", true), "300000");
+    assert_int_equal(take_up("1000000 1 100 10 1"), 70);
+    run = "abc";
+    without = "0";
+}
+
 static void what_a_host_that_has_not_come_yet_may_use_is_kept(void **state)
 {
     (void)state;
@@ -869,6 +888,7 @@ int main(void)
         cmocka_unit_test(windows_of_other_hosts_count_where_they_overlap),
         cmocka_unit_test(what_an_earlier_run_of_a_host_may_have_used_is_kept),
         cmocka_unit_test(what_a_host_that_has_not_come_yet_may_use_is_kept),
+        cmocka_unit_test(windows_that_began_before_a_host_came_are_kept_for_it),
         cmocka_unit_test(shares_are_kept_for_who_may_use_them),
     };
     return cmocka_run_group_tests(tests, redis_up, redis_down);

@@ -75,27 +75,29 @@
     "  return math.max(0, " FLEET_SHARE_TEXT " - sum)\n"                                           \
     "end\n"
 
-/* KEYS epoch shares; ARGV epoch host run held acked ago long was learned lease fresh: {epoch, now,
+/* KEYS epoch shares; ARGV epoch host run held acked ago long was learned lease fresh free: {epoch, now,
  * offered, hosts, learning}. held: when the last lease was asked for, at the earliest; 0: it has none. ago: ms
  * since it has ended to use its share; learned: until then hosts that are not known yet have theirs,
- * and none grows; fresh: 1: it has had no lease since it was started. */
+ * and none grows; fresh: 1: it has had no lease since it was started. free:
+ * ms since its lease has ended, or, of such a host, since it was started. */
 static const char fleet_script_limit_share[] = FLEET_NOW FLEET_SHARES
     "local epoch = redis.call('GET', KEYS[1]) or ''\n"
     "if epoch ~= ARGV[1] then return {epoch, string.format('%.0f', now), '0', '0'} end\n"
     "local held, acked, learned, lease = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[9]), "
     "tonumber(ARGV[10])\n"
     "local shares, mine, busy = shares_of(KEYS[2], now, ARGV[2])\n"
+    "local from = now - tonumber(ARGV[12])\n"
     /* an earlier run of it may have used its share until now: for how long is not known where it has
      * not come into this epoch */
     "if not mine then\n"
     "  local alone = ARGV[11] == '1' and acked > 0 and " FLEET_ALONE_LONGEST " or 0\n"
-    "  mine = {now, now, alone, 0, acked, acked}\n"
+    "  mine = {from, now, alone, 0, acked, acked}\n"
     "elseif mine[8] ~= ARGV[3] then\n"
     "  local alone = math.max(now - mine[1], 0)\n"
     "  if alone > 0 then\n"
     "    mine[2], mine[3], mine[5] = now, math.max(alone, mine[3]), math.max(mine[4], mine[5])\n"
     "  end\n"
-    "  mine[1] = now\n"
+    "  mine[1] = from\n"
     "end\n"
     "local since, alone, was = math.max(now - tonumber(ARGV[6]), 0), tonumber(ARGV[7]), "
     "tonumber(ARGV[8])\n"

@@ -146,11 +146,12 @@ static void on_share(void *arg, const redisReply *r)
 static void renew(struct fleet_limits *l)
 {
     struct fleet_grants *g = l->grants;
-    char epoch_text[24], held[24], acked[16], ago[24], alone[24], was[16], learned[24];
+    char epoch_text[24], held[24], acked[16], ago[24], alone[24], was[16], learned[24], free[24];
     const uint64_t epoch = fleet_epoch(l->fleet), now_ms = clock_mono_ms();
     if (l->renew_sent_ms || !epoch)
         return;
-    note_alone(g, atomic_load(&g->share_from_ms), now_ms);
+    const uint64_t from_ms = atomic_load(&g->share_from_ms);
+    note_alone(g, from_ms, now_ms);
     const uint64_t until_ms = atomic_load(&g->alone_until_ms);
     snprintf(epoch_text, sizeof epoch_text, "%" PRIu64, epoch);
     snprintf(held, sizeof held, "%" PRIu64, l->held);
@@ -160,6 +161,7 @@ static void renew(struct fleet_limits *l)
     snprintf(alone, sizeof alone, "%" PRIu64, until_ms ? atomic_load(&g->alone_ms) : 0);
     snprintf(was, sizeof was, "%" PRIu32, until_ms ? atomic_load(&g->alone_share) : 0);
     snprintf(learned, sizeof learned, "%" PRIu64, learned_ms(epoch));
+    snprintf(free, sizeof free, "%" PRIu64, now_ms > from_ms ? now_ms - from_ms : 0);
     const char *argv[] = {l->epoch_key,
                           l->shares_key,
                           epoch_text,
@@ -172,8 +174,9 @@ static void renew(struct fleet_limits *l)
                           was,
                           learned,
                           LEASE_TEXT,
-                          atomic_load(&g->has_been_member) ? "0" : "1"};
-    if (fleet_run(l->fleet, FLEET_SCRIPT_LIMIT_SHARE, 2, 13, argv, on_share, l))
+                          atomic_load(&g->has_been_member) ? "0" : "1",
+                          free};
+    if (fleet_run(l->fleet, FLEET_SCRIPT_LIMIT_SHARE, 2, 14, argv, on_share, l))
         l->renew_sent_ms = l->renewed_ms = now_ms;
 }
 
@@ -354,7 +357,7 @@ static void on_taken(void *arg, const redisReply *r)
 }
 
 /* Where the store is slow, a key is asked for again, perhaps in the same call: its worker is woken. */
-static bool is_asked_before(const struct taking *t, const struct fleet_want *a)
+static bool is_repeated(const struct taking *t, const struct fleet_want *a)
 {
     for (const struct fleet_want *b = t->ask; b < a; b++)
         if (b->key == a->key && b->want)
@@ -371,7 +374,7 @@ static void take_terms(struct fleet_limits *l, struct fleet_want *a, char *out, 
     struct fleet_out held = {.n = fleet_grant_left(l->grants, a->key, now_ms)};
     if (a->algorithm == RUNTIME_GCRA)
         held = fleet_grant_out(l->grants, a, now_ms);
-    a->want = a->want && !is_asked_before(&l->taking, a) ? wanted_by(l, a, held.n) : 0;
+    a->want = a->want && !is_repeated(&l->taking, a) ? wanted_by(l, a, held.n) : 0;
     snprintf(out, size,
              "%" PRIu64 " %d %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu64 " %" PRIu32
              " %" PRIu32 " %" PRIu64 " %" PRIu64 " %" PRIu64,
