@@ -73,7 +73,8 @@ static size_t read_head(struct peer *p)
     size_t used = (size_t)(end - p->head) + 4;
     end[2] = 0;
     cl = strcasestr(p->head, "\nContent-Length:");
-    p->left = cl ? strtoull(cl + 16, NULL, 10) : 0;
+    const bool has_body = strncmp(p->head + 9, "304", 3) != 0; /* whatever its length says */
+    p->left = cl && has_body ? strtoull(cl + 16, NULL, 10) : 0;
     odd += strncmp(p->head + 9, status, 3) != 0;
     return used;
 }

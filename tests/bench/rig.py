@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the benchmarks share: servers pinned to a core, ports, and CPU time from /proc."""
+"""What the benchmarks share: servers pinned to a core, ports, CPU time from /proc, and turns.
+
+Other programs may use the machine meanwhile. So what is compared runs in turn, in short slices that are many; each is
+judged by CPU time, and against the one that ran beside it in the same round; medians over rounds are what counts."""
+import glob
 import os
+import random
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import tempfile
 import time
@@ -12,6 +18,7 @@ import urllib.request
 
 os.environ["PATH"] += ":/usr/sbin"
 TICK = os.sysconf("SC_CLK_TCK")
+TRIES = 4
 tmp = tempfile.mkdtemp(prefix="polder-bench.")
 procs = []
 
@@ -29,7 +36,7 @@ def start(cmd, core=0, **kw):
 
 
 def wait_http(port, path="/"):
-    for _ in range(200):
+    for _ in range(600):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1).read()
             return
@@ -41,7 +48,7 @@ def wait_http(port, path="/"):
 
 
 def wait_port(port):
-    for _ in range(200):
+    for _ in range(600):
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return
@@ -61,29 +68,56 @@ def tree(pid):
     return pids
 
 
+def cpu_in_ticks(pid):
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def cpu_in_ns(pid):
+    total = 0
+    for path in glob.glob(f"/proc/{pid}/task/*/schedstat"):
+        with open(path) as f:
+            total += int(f.read().split()[0])
+    return total / 1e9
+
+
 def cpu(pid):
     """Seconds of CPU of a process and its children, so far."""
+    one = cpu_in_ns if os.path.exists("/proc/self/schedstat") else cpu_in_ticks
     total = 0
     for p in tree(pid):
         try:
-            with open(f"/proc/{p}/stat") as f:
-                fields = f.read().rsplit(")", 1)[1].split()
-            total += int(fields[11]) + int(fields[12])
+            total += one(p)
         except OSError:
             pass
-    return total / TICK
+    return total
 
 
-def awaits_cpu(pid):
-    """Whether a process or a child of it could run and does not: on this machine others do."""
-    for p in tree(pid):
-        try:
-            with open(f"/proc/{p}/stat") as f:
-                if f.read().rsplit(")", 1)[1].split()[0] == "R":
-                    return True
-        except OSError:
-            pass
-    return False
+def in_turns(rounds, names, measure):
+    """Figures by name, a list of the rounds in which all of them have one: each round measures all, in any order. What
+    returned None, because others had the CPU, is measured again in a slice that is a power of two as long."""
+    results, failed = {name: [] for name in names}, ""
+    for _ in range(rounds):
+        row = {}
+        for name in random.sample(names, len(names)):
+            row[name] = next(filter(None, (measure(name, 2 ** i) for i in range(TRIES))), None)
+            if row[name] is None:
+                failed = name
+                break
+        else:
+            for name in names:
+                results[name].append(row[name])
+    if len(results[names[0]]) * 3 < rounds:
+        raise SystemExit(f"bench: hardly a round was whole; the last that failed was that of {failed}")
+    return results
+
+
+def ratio(one, other):
+    """Of two lists of the same rounds: the median of their ratios, and what half of these lie between."""
+    pairs = [a / b for a, b in zip(one, other)]
+    quarter = statistics.quantiles(pairs, n=4) if len(pairs) > 1 else pairs * 3
+    return statistics.median(pairs), quarter[0], quarter[2]
 
 
 def resident(pid):
