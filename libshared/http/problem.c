@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* problem: renders the table in tables/problems.def. Its texts need no JSON escapes. */
 #include "polder/problem.h"
-#include <stdio.h>
+#include <stdbool.h>
 #include <string.h>
 
 static const struct {
@@ -96,30 +96,88 @@ const char *problem_reason(unsigned status)
     return "";
 }
 
+/* ---- rendering ---- */
+
+/* Without printf(): a limit may refuse many. */
+struct text {
+    char *at, *end; /* room for a NUL is left behind end */
+    bool overflow;
+};
+
+static struct text text_of(char *out, size_t size)
+{
+    return (struct text){out, out + (size ? size - 1 : 0), !size};
+}
+
+static void put(struct text *t, const char *s)
+{
+    const size_t len = strlen(s);
+    if (len > (size_t)(t->end - t->at)) {
+        t->overflow = true;
+        return;
+    }
+    memcpy(t->at, s, len);
+    t->at += len;
+}
+
+static void put_number(struct text *t, size_t n)
+{
+    char digits[24], *at = digits + sizeof digits - 1;
+    *at = 0;
+    do
+        *--at = (char)('0' + n % 10);
+    while (n /= 10);
+    put(t, at);
+}
+
+/* The length, 0: it did not fit. */
+static size_t text_end(const struct text *t, const char *out)
+{
+    if (t->overflow)
+        return 0;
+    *t->at = 0;
+    return (size_t)(t->at - out);
+}
+
 size_t problem_write_body(unsigned status, const struct problem_body *b, char *out, size_t size)
 {
-    char type[128] = "";
-    if (b->type)
-        snprintf(type, sizeof type, "\"type\":\"%s\",", b->type);
-    const int n = snprintf(out, size, "{%s\"title\":\"%s\",\"status\":%u,\"detail\":\"%s\"%s}\n",
-                           type, b->title, status, b->detail, b->members ? b->members : "");
-    return n < 0 || (size_t)n >= size ? 0 : (size_t)n;
+    struct text t = text_of(out, size);
+    put(&t, "{");
+    if (b->type) {
+        put(&t, "\"type\":\"");
+        put(&t, b->type);
+        put(&t, "\",");
+    }
+    put(&t, "\"title\":\"");
+    put(&t, b->title);
+    put(&t, "\",\"status\":");
+    put_number(&t, status);
+    put(&t, ",\"detail\":\"");
+    put(&t, b->detail);
+    put(&t, "\"");
+    put(&t, b->members ? b->members : "");
+    put(&t, "}\n");
+    return text_end(&t, out);
 }
 
 size_t problem_render(enum problem p, const char *extra, const char *members, char *out,
                       size_t size)
 {
     char body[PROBLEM_RENDER_MAX];
+    struct text t = text_of(out, size);
     const struct problem_body words = {table[p].type, table[p].title, table[p].detail, members};
     const size_t len = problem_write_body(table[p].status, &words, body, sizeof body);
     if (!len)
         return 0;
-    int n = snprintf(out, size,
-                     "HTTP/1.1 %u %s\r\n"
-                     "Content-Type: " PROBLEM_TYPE "\r\n"
-                     "Content-Length: %zu\r\n"
-                     "Cache-Control: no-store\r\n"
-                     "%s\r\n%s",
-                     table[p].status, problem_reason(table[p].status), len, extra, body);
-    return n < 0 || (size_t)n >= size ? 0 : (size_t)n;
+    put(&t, "HTTP/1.1 ");
+    put_number(&t, table[p].status);
+    put(&t, " ");
+    put(&t, problem_reason(table[p].status));
+    put(&t, "\r\nContent-Type: " PROBLEM_TYPE "\r\nContent-Length: ");
+    put_number(&t, len);
+    put(&t, "\r\nCache-Control: no-store\r\n");
+    put(&t, extra);
+    put(&t, "\r\n");
+    put(&t, body);
+    return text_end(&t, out);
 }

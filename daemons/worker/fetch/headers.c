@@ -74,8 +74,8 @@ void response_problem(const struct request *r, struct client *c, enum problem p,
     *o.at = 0;
     char text[PROBLEM_RENDER_MAX + sizeof lines];
     size_t len = problem_render(p, lines, members, text, sizeof text);
-    const char *end = memmem(text, len, "\r\n\r\n", 4);
-    const size_t head_len = end ? (size_t)(end - text) + 4 : len;
+    const char *end = len ? memrchr(text, '\n', len - 1) : NULL; /* the body is the last line */
+    const size_t head_len = end ? (size_t)(end - text) + 1 : len;
     if (r && r->is_head)
         len = head_len;
     route_stats_answer(w, r ? r->route : NULL, problem_status(p));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* limits_refuse: the answer to a request that limits refuse. */
 #include "daemons/worker/client/client.h"
+#include "daemons/http/h1.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/request/limits.h"
 #include "daemons/worker/message/request.h"
@@ -10,8 +11,6 @@
 #include "polder/clock.h"
 #include "polder/problem.h"
 #include "polder/stats.h"
-
-#include <stdio.h>
 
 void limits_refuse(struct worker *w, const struct request *r, const struct limit_answer *answer)
 {
@@ -25,7 +24,11 @@ void limits_refuse(struct worker *w, const struct request *r, const struct limit
         return;
     }
     tenants_count(r, TENANTS_REFUSED);
-    snprintf(extra, sizeof extra, "Retry-After: %u\r\n", answer->retry_s);
+    struct h1_out o = {extra, extra + sizeof extra - 1, false};
+    h1_puts(&o, "Retry-After: ");
+    h1_put_u64(&o, answer->retry_s);
+    h1_puts(&o, "\r\n");
+    *o.at = 0;
     response_problem(r, r->client, PROBLEM_QUOTA_EXCEEDED, extra, answer->violated, true);
     stats_bump(&route_stats(w, r->route)->refused, 1);
     stats_observe(w->stats, STATS_LATENCY_REFUSED, NULL, clock_mono_ns() - start_ns);
