@@ -178,7 +178,7 @@ layering: ## who may include whom
 	@sh tests/layering.sh
 
 # Those that take longest begin first, so that what runs side by side ends together.
-long := test_ws_scale test_alerts test_survivor test_fleet_versions test_ws_relay test_conditions test_bodies test_servers \
+long := test_ws_scale test_fleet_split test_fleet_election test_alerts test_survivor test_fleet_versions test_ws_relay test_conditions test_bodies test_servers \
         test_websocket test_fleet_limits test_cache test_guard test_limits_runtime test_ejection test_poison test_verify \
         test_browser test_resolver test_conformance test_life test_upgrade test_ws_upgrade test_restarts test_deaths \
         test_keeper_crash test_keeper test_master test_limit

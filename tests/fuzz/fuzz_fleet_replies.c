@@ -89,6 +89,11 @@ bool fleet_store_run(struct fleet_store *s, enum fleet_script script, int n_keys
     return store_link_ask(&s->link, argc, argv, len, done, arg);
 }
 
+bool fleet_store_confirm(struct fleet_store *s, fleet_reply_fn done, void *arg)
+{
+    return store_link_ask(&s->link, 3, (const char *[]){"WAIT", "1", "500"}, NULL, done, arg);
+}
+
 bool fleet_store_follow(struct fleet_store *s, const struct fleet_streams *from,
                         fleet_reply_fn done, void *arg)
 {

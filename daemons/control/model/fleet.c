@@ -51,6 +51,7 @@ struct fleet {
     ev_timer timer;
     uint64_t round;      /* COMPARING: of the servers, that is waited for */
     uint64_t entered_ms; /* ENTERING: since then */
+    bool unconfirmed;    /* ENTERING: no replica has said yet that it is the master of now */
     bool show;           /* others may wait for what is applied by now */
     bool name_taken;     /* by another host, when this one tried to enter last */
     char run_id[48];     /* of the server */
@@ -76,15 +77,20 @@ static void leave(struct fleet *f, const char *why)
     fleet_store_fail(f->base.store, why);
 }
 
+/* Where the lease has lapsed another server may have become the master: it is entered anew. */
 static void look(struct fleet *f)
 {
-    if (f->state == MEMBER && fleet_lease_renew(&f->lease))
+    if (f->state != MEMBER)
+        return;
+    if (fleet_lease_has_lapsed(&f->lease))
+        leave(f, "the lease had run out before it was renewed");
+    else if (fleet_lease_renew(&f->lease))
         f->show = false;
 }
 
 static void enter_when_caught_up(struct fleet *f)
 {
-    if (fleet_base_applied(&f->base) < f->lease.goal)
+    if (f->unconfirmed || fleet_base_applied(&f->base) < f->lease.goal)
         return;
     if (!fleet_pending_is_empty(&f->pending)) {
         fleet_pending_send(&f->pending);
@@ -161,6 +167,25 @@ static void on_entered(void *arg, const redisReply *r)
     enter_when_caught_up(f);
 }
 
+/* A master that has stood still may not know yet that it is one no more: what its replicas follow
+ * now is known from what they have of this entering. Their number. */
+static void on_confirmed(void *arg, const redisReply *r)
+{
+    struct fleet *f = arg;
+    if (!r || f->state != ENTERING)
+        return;
+    if (r->type != REDIS_REPLY_INTEGER) {
+        leave(f, r->type == REDIS_REPLY_ERROR ? r->str : "it answers WAIT as no Redis does");
+        return;
+    }
+    if (!r->integer) {
+        leave(f, "no replica confirms that it is still the master");
+        return;
+    }
+    f->unconfirmed = false;
+    enter_when_caught_up(f);
+}
+
 static void enter(struct fleet *f)
 {
     const struct fleet_base *b = &f->base;
@@ -172,6 +197,9 @@ static void enter(struct fleet *f)
     const char *argv[] = {b->log,   b->count,        b->epoch,    b->hosts, b->run,
                           b->fence, b->config->host, b->instance, digits,   f->run_id};
     fleet_store_run(b->store, FLEET_SCRIPT_ENTER, 6, 10, argv, NULL, on_entered, f);
+    f->unconfirmed = fleet_servers_needs_replica(&f->servers, fleet_store_at(b->store));
+    if (f->unconfirmed)
+        fleet_store_confirm(b->store, on_confirmed, f);
 }
 
 /* What the other servers say is asked anew: one of them may have become the master. */

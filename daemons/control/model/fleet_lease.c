@@ -36,6 +36,11 @@ void fleet_lease_check(struct fleet_lease *l)
         set_connected(l, 0, "the store does not answer in time");
 }
 
+bool fleet_lease_has_lapsed(const struct fleet_lease *l)
+{
+    return l->renewed_ms && clock_mono_ms() > l->renewed_ms + FLEET_LEASE_MS;
+}
+
 void fleet_lease_end(struct fleet_lease *l, const char *why)
 {
     l->sent_ms = l->renewed_ms = 0;

@@ -55,6 +55,8 @@ void fleet_lease_hold(struct fleet_lease *l, uint64_t until_ms, bool elsewhere);
 void fleet_lease_look(struct fleet_lease *l);
 /* It is over if the store has not renewed it in time. */
 void fleet_lease_check(struct fleet_lease *l);
+/* It was over before it was renewed, as after a machine was suspended. */
+bool fleet_lease_has_lapsed(const struct fleet_lease *l);
 void fleet_lease_end(struct fleet_lease *l, const char *why);
 /* The store's clock, or a little more. */
 uint64_t fleet_lease_store_now_ms(const struct fleet_lease *l);

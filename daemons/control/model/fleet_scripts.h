@@ -43,7 +43,8 @@
     "end\n"                                                                                        \
     "local count = tonumber(redis.call('GET', KEYS[2]) or '0') or 0\n"
 
-/* KEYS log count epoch hosts run fence; ARGV host instance digits run: {epoch, count, first id of the log,
+/* Whatever it finds it writes, which a replica may have to confirm.
+ * KEYS log count epoch hosts run fence; ARGV host instance digits run: {epoch, count, first id of the log,
  * now}, or {"taken"} where a living host has that name, {"fenced", name of the other master}. */
 static const char fleet_script_enter[] = FLEET_ALWAYS FLEET_NOW FLEET_ANEW
     "local by = redis.call('GET', KEYS[6])\n"
@@ -53,9 +54,9 @@ static const char fleet_script_enter[] = FLEET_ALWAYS FLEET_NOW FLEET_ANEW
     "  local i, until_ms = string.match(other, '^(%x+) %d+ %d+ (%d+)$')\n"
     "  if i and i ~= ARGV[2] and tonumber(until_ms) > now then return {'taken'} end\n"
     "end\n"
-    "local epoch = redis.call('GET', KEYS[3])\n"
-    "if redis.call('GET', KEYS[5]) ~= ARGV[4] or not epoch or epoch == 'fenced' then\n"
-    "  redis.call('SET', KEYS[5], ARGV[4])\n"
+    "local epoch, run = redis.call('GET', KEYS[3]), redis.call('GET', KEYS[5])\n"
+    "redis.call('SET', KEYS[5], ARGV[4])\n"
+    "if run ~= ARGV[4] or not epoch or epoch == 'fenced' then\n"
     "  redis.call('SET', KEYS[3], string.format('%.0f', now)..ARGV[3])\n"
     "end\n"
     "for _, host in ipairs(redis.call('HVALS', KEYS[4])) do\n"

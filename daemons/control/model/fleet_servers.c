@@ -104,6 +104,11 @@ const char *fleet_servers_state(const struct fleet_servers *s, uint32_t at)
     return server->role == FLEET_ROLE_MASTER && is_fenced(server) ? "fenced" : names[server->role];
 }
 
+bool fleet_servers_needs_replica(const struct fleet_servers *s, uint32_t at)
+{
+    return s->n && s->at[at].needs_replica;
+}
+
 const char *fleet_servers_why(const struct fleet_servers *s, uint32_t at)
 {
     const struct fleet_server *server = &s->at[at];

@@ -75,6 +75,8 @@ bool fleet_servers_are_replicas(const struct fleet_servers *s, uint32_t at);
 void fleet_servers_fence(struct fleet_servers *s, uint32_t at);
 /* Until then (mono) hosts may have a lease of another master. */
 uint64_t fleet_servers_hold_ms(const struct fleet_servers *s);
+/* It takes no writes without a replica. */
+bool fleet_servers_needs_replica(const struct fleet_servers *s, uint32_t at);
 /* Why it cannot be reached; or that it may be a master on one side of a network that is split, where three
  * servers could do without. "": neither. */
 const char *fleet_servers_why(const struct fleet_servers *s, uint32_t at);

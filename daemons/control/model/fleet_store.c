@@ -19,6 +19,7 @@
 #define CONNECT_MS      1000
 #define FOLLOW_MS       1000 /* that the server waits for an entry */
 #define ENTRIES_AT_ONCE "256"
+#define CONFIRM_MS      "500" /* less than it may take to answer */
 #define PAUSE_FIRST_MS  100
 #define PAUSE_MAX_MS    1000
 #define SHA_LEN         40
@@ -271,6 +272,13 @@ bool fleet_store_follow(struct fleet_store *s, const struct fleet_streams *from,
                           from->after[0], from->after[1]};
     return fleet_store_is_up(s) &&
            store_link_ask(&s->stream, sizeof argv / sizeof *argv, argv, NULL, done, arg);
+}
+
+bool fleet_store_confirm(struct fleet_store *s, fleet_reply_fn done, void *arg)
+{
+    return fleet_store_is_up(s) &&
+           store_link_ask(&s->commands, 3, (const char *[]){"WAIT", "1", CONFIRM_MS}, NULL, done,
+                          arg);
 }
 
 static const struct store_link_ops commands_ops = {on_commands_opened, on_link_failed};

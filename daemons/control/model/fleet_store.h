@@ -65,6 +65,8 @@ struct fleet_streams {
 };
 bool fleet_store_follow(struct fleet_store *s, const struct fleet_streams *from,
                         fleet_reply_fn done, void *arg);
+/* Has a replica what was written before? It may take a while; the reply is the number of those that have. */
+bool fleet_store_confirm(struct fleet_store *s, fleet_reply_fn done, void *arg);
 /* The user has seen what must not be: leaves the server, and tries again. */
 void fleet_store_fail(struct fleet_store *s, const char *why);
 #endif
