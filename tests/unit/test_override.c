@@ -18,10 +18,11 @@ static void every_spelling_of_a_default_is_found(void **state)
 {
     (void)state;
     static const char *const yes[] = {
-        "X-Original-URL", "x_original_url",    "X-Rewrite-Url",    "X-HTTP-Method-Override",
-        "X-HTTP-Method",  "X-Method_Override", "X-Host",           "X-HTTP-Host-Override",
-        "X-Real-IP",      "True-Client-IP",    "CF-Connecting-IP", "Proxy",
-        "X-Forwarded",    "CLIENT_IP"};
+        "X-Original-URL",  "x_original_url",    "X-Rewrite-Url",    "X-HTTP-Method-Override",
+        "X-HTTP-Method",   "X-Method_Override", "X-Host",           "X-HTTP-Host-Override",
+        "X-Real-IP",       "True-Client-IP",    "CF-Connecting-IP", "Proxy",
+        "X-Forwarded",     "CLIENT_IP",         "X-Scheme",         "X-Url-Scheme",
+        "Front-End-Https", "X-Script-Name",     "X-Matched-Path",   "X-Middleware-Subrequest"};
     static const char *const no[] = {"X-Original-URL-2", "Host", "X-Hos",  "X-Requested-With",
                                      "Proxy-Status",     "",     "Accept", "X-Forwarded-For"};
     uint32_t n;
@@ -37,6 +38,8 @@ static void what_replaces_a_request_is_told_from_what_says_who_asks(void **state
     (void)state;
     assert_true(override_replaces_request(text("X_HTTP_Method_Override")));
     assert_true(override_replaces_request(text("X-Host")));
+    assert_true(override_replaces_request(text("x-now-route-matches")));
+    assert_false(override_replaces_request(text("X-Scheme")));
     assert_false(override_replaces_request(text("X-Real-IP")));
     assert_false(override_replaces_request(text("Content-Type")));
 }
