@@ -50,18 +50,26 @@ void h1_policy_request(const struct h1_head *h, struct policy_request *req)
         req->cc.flags |= FIELD_CC_NO_CACHE; /* RFC 9111 5.4 */
 }
 
-/* CDN-Cache-Control, else Surrogate-Control, if valid. */
-static bool read_targeted(const struct h1_head *h, char *scratch, struct field_cc *cc)
+/* CDN-Cache-Control; *unreadable: it says something that cannot be read. */
+static bool read_cdn(const struct h1_head *h, char *scratch, struct field_cc *cc, bool *unreadable)
 {
     const struct h1_field *cdn = h1_find(h, H1_CDN_CACHE_CONTROL);
-    if (cdn && next_of(h, H1_CDN_CACHE_CONTROL, first_of(h, H1_CDN_CACHE_CONTROL)) >= h->n_fields) {
-        if (field_cdn_cc(cdn->value, cc))
-            return true;
-    } else if (cdn) {
-        size_t len = h1_join(h, H1_CDN_CACHE_CONTROL, scratch, H1_CACHE_SCRATCH);
-        if (len && field_cdn_cc((struct str){scratch, len}, cc))
-            return true;
-    }
+    if (!cdn)
+        return false;
+    struct str value = cdn->value;
+    if (next_of(h, H1_CDN_CACHE_CONTROL, first_of(h, H1_CDN_CACHE_CONTROL)) < h->n_fields)
+        value = (struct str){scratch, h1_join(h, H1_CDN_CACHE_CONTROL, scratch, H1_CACHE_SCRATCH)};
+    const bool valid = value.len && field_cdn_cc(value, cc);
+    *unreadable = !valid && (value.len || value.at == scratch);
+    return valid;
+}
+
+/* CDN-Cache-Control, else Surrogate-Control, if valid. */
+static bool read_targeted(const struct h1_head *h, char *scratch, struct field_cc *cc,
+                          bool *unreadable)
+{
+    if (read_cdn(h, scratch, cc, unreadable))
+        return true;
     bool found = false;
     for (uint32_t i = first_of(h, H1_SURROGATE_CONTROL); i < h->n_fields;
          i = next_of(h, H1_SURROGATE_CONTROL, i))
@@ -255,7 +263,7 @@ void h1_policy_response(const struct h1_head *h, int64_t now_s, char scratch[H1_
     };
     read_vary(h, resp);
     read_cache_control(h, &resp->cc);
-    resp->has_cdn_cc = read_targeted(h, scratch, &resp->cdn_cc);
+    resp->has_cdn_cc = read_targeted(h, scratch, &resp->cdn_cc, &resp->cdn_cc_unreadable);
     resp->expires_valid = h1_read_date(h, H1_EXPIRES, &resp->expires);
     resp->has_last_modified = h1_read_date(h, H1_LAST_MODIFIED, &resp->last_modified);
     resp->has_date = true;

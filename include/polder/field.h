@@ -57,6 +57,8 @@ enum field_cc_flags {
     FIELD_CC_SIE = 1u << 17,
     FIELD_CC_INVALID = 1u << 18, /* an age that is no number, or conflicting ones: treat as stale */
     FIELD_CC_TOO_MANY = 1u << 19, /* more than FIELD_CC_MAX directives: the rest was not read */
+    FIELD_CC_UNREADABLE =
+        1u << 20, /* a member that is no directive; what it was to say is unknown */
 };
 #define FIELD_CC_MAX 64 /* directives read of one message; more than honest ones have */
 struct field_cc {

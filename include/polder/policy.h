@@ -47,6 +47,7 @@ struct policy_response {
     struct field_cc cdn_cc;
     bool has_date, has_expires, expires_valid, has_last_modified, has_age, has_set_cookie,
         vary_star, vary_unreadable;
+    bool cdn_cc_unreadable;          /* there is a targeted field, which is ignored */
     bool has_etag;                   /* the backend's own */
     bool varies_by_identity;         /* Vary names each identity field of the request */
     bool omits_set_cookie;           /* it is stored without its cookies */

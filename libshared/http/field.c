@@ -259,12 +259,29 @@ static void add_directive(struct field_cc *cc, struct str name, struct str value
     }
 }
 
+/* A token, and behind '=' a token or quoted text, or nothing: no field and no directive is named
+ * with an apostrophe. */
+static bool is_directive(struct str element)
+{
+    const char *equals = memchr(element.at, '=', element.len);
+    const size_t n = equals ? (size_t)(equals - element.at) : element.len;
+    const struct str name = field_trim((struct str){element.at, n});
+    if (!name.len || !field_is_token(name) || memchr(name.at, '\'', name.len))
+        return false;
+    if (!equals)
+        return true;
+    const struct str value = field_trim((struct str){equals + 1, element.len - n - 1});
+    return !value.len || field_is_token(value) || unquote(value).len + 2 == value.len;
+}
+
 /* White space beside '=' is no Cache-Control syntax: the value does not count, which makes a
  * lifetime invalid and no-cache or private unqualified. */
 static void add_element(struct field_cc *cc, struct str element)
 {
     struct str name, value;
     const char *equals = memchr(element.at, '=', element.len);
+    if (!is_directive(element))
+        cc->flags |= FIELD_CC_UNREADABLE;
     field_parameter(element, &name, &value);
     if (equals && equals > element.at && equals + 1 < element.at + element.len &&
         (is_space(equals[-1]) || is_space(equals[1])))

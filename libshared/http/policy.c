@@ -171,7 +171,9 @@ bool policy_states_shared_lifetime(const struct policy_response *resp, uint64_t 
 {
     const struct field_cc *cc = directives(resp);
     const bool meant = resp->has_cdn_cc || cc->flags & (FIELD_CC_S_MAXAGE | FIELD_CC_PUBLIC);
-    if (!meant || cc->flags & (FIELD_CC_INVALID | FIELD_CC_TOO_MANY | FIELD_CC_NO_CACHE))
+    const uint32_t without =
+        FIELD_CC_INVALID | FIELD_CC_TOO_MANY | FIELD_CC_UNREADABLE | FIELD_CC_NO_CACHE;
+    if (!meant || cc->flags & without)
         return false;
     const struct lifetime life = stated_lifetime(resp, response_ms);
     return life.known && life.ms > 0;
@@ -269,6 +271,15 @@ static bool says_no_store(const struct policy_response *resp)
     return cc->flags & FIELD_CC_NO_STORE;
 }
 
+/* What it forbids is not known. A targeted field that cannot be read is ignored (RFC 9213 2.1),
+ * but then the response has to say itself how long it is good. */
+static bool is_unreadable(const struct policy_response *resp, const struct lifetime *life)
+{
+    return resp->vary_unreadable ||
+           directives(resp)->flags & (FIELD_CC_TOO_MANY | FIELD_CC_UNREADABLE) ||
+           (resp->cdn_cc_unreadable && !life->is_explicit);
+}
+
 static bool may_keep_cookie(const struct policy_response *resp,
                             const struct policy_settings *settings, bool is_explicit)
 {
@@ -305,7 +316,7 @@ enum policy_store policy_may_store(const struct policy_request *req,
         return POLICY_NO_SET_COOKIE;
     if (resp->vary_star)
         return POLICY_NO_VARY_STAR;
-    if (resp->vary_unreadable || cc->flags & FIELD_CC_TOO_MANY)
+    if (is_unreadable(resp, &life))
         return POLICY_NO_UNREADABLE;
     if (resp->complete_length_known && resp->length > settings->value.max_body)
         return POLICY_NO_TOO_LARGE;

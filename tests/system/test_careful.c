@@ -152,6 +152,25 @@ static void an_argument_that_cannot_be_read_leaves_the_directive_alone(void **st
     message_free(&m);
 }
 
+static void what_is_no_directive_may_forbid_storing(void **state)
+{
+    static const char *const values[] = {
+        "private;max-age=60", "max-age=60;+private",  "no-store;", "private+max-age=60",
+        "\"no-store\"",       "'private',max-age=60", "[no-store]"};
+    (void)state;
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        char target[128];
+        snprintf(target, sizeof target, "/secret/junk%zu?%s", i, values[i]);
+        for (int k = 0; k < 3; k++) {
+            struct message m;
+            assert_int_equal(get(house.port, target, &m), 200);
+            if (!strstr(field_of(&m, "Cache-Status"), "cannot be read"))
+                fail_msg("%s: %s", values[i], m.head);
+            message_free(&m);
+        }
+    }
+}
+
 static void more_directives_than_anybody_has_are_not_looked_through(void **state)
 {
     (void)state;
@@ -389,6 +408,8 @@ int main(void)
                                         open_house, close_house),
         cmocka_unit_test_setup_teardown(an_argument_that_cannot_be_read_leaves_the_directive_alone,
                                         open_house, close_house),
+        cmocka_unit_test_setup_teardown(what_is_no_directive_may_forbid_storing, open_house,
+                                        close_house),
         cmocka_unit_test_setup_teardown(more_directives_than_anybody_has_are_not_looked_through,
                                         open_house, close_house),
         cmocka_unit_test_setup_teardown(two_lines_of_authorization_name_nobody, open_house,

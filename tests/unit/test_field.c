@@ -42,10 +42,10 @@ static void a_quote_never_closed_hides_nothing(void **state)
     (void)state;
     struct field_cc cc = {0};
     field_cc_add(&cc, text("extension=\"max-age=3600, no-store"));
-    assert_int_equal(cc.flags, FIELD_CC_NO_STORE);
+    assert_int_equal(cc.flags, FIELD_CC_NO_STORE | FIELD_CC_UNREADABLE);
     cc = (struct field_cc){0};
     field_cc_add(&cc, text("a=\"\\\", private, b=\\\""));
-    assert_int_equal(cc.flags, FIELD_CC_PRIVATE);
+    assert_int_equal(cc.flags, FIELD_CC_PRIVATE | FIELD_CC_UNREADABLE);
 }
 
 /* CPU time of walking a list of 16 KB, made of the element, that begins with a quote. */
@@ -321,7 +321,33 @@ static void an_argument_that_is_no_list_of_names_does_not_narrow_a_directive(voi
             fail_msg("'%s' is read as if it named fields", whole[i]);
     assert_int_equal(cc_of("private=\"x, y\"").flags, FIELD_CC_PRIVATE_FIELDS);
     assert_int_equal(cc_of("no-cache=x").flags, FIELD_CC_NO_CACHE_FIELDS);
-    assert_int_equal(cc_of("no-cache=\"x").flags, FIELD_CC_NO_CACHE);
+    assert_true(cc_of("no-cache=\"x").flags & FIELD_CC_NO_CACHE);
+}
+
+/* A word that was meant may stand in it. */
+static void what_is_no_directive_cannot_be_read(void **state)
+{
+    static const char *const bad[] = {
+        "no-store;",          "private;max-age=60", "private max-age=60", "max-age=60; no-store",
+        "max-age=60 private", "\"no-store\"",       "'no-store'",         "{no-store}",
+        "=no-store",          "no-store: x",        "no-store\x80",       "pri vate",
+        "x=(no-store)",       "x=\"a\"no-store",    "x=\"no-store",       "no-cache=x; no-store"};
+    static const char *const good[] = {"",
+                                       "no-store",
+                                       "max-age=60 , public",
+                                       "x=y, z=\"a, b;c\"",
+                                       "max-age = 60",
+                                       "max-age=",
+                                       "max-age=3600.0",
+                                       "no-cache=\"a, b\"",
+                                       ", ,"};
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        if (!(cc_of(bad[i]).flags & FIELD_CC_UNREADABLE))
+            fail_msg("'%s' is taken for a directive", bad[i]);
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        if (cc_of(good[i]).flags & FIELD_CC_UNREADABLE)
+            fail_msg("'%s' is not read", good[i]);
 }
 
 static void only_so_many_directives_are_read(void **state)
@@ -673,6 +699,7 @@ int main(void)
         cmocka_unit_test(every_directive_is_known),
         cmocka_unit_test(lifetimes_that_are_no_numbers_are_invalid),
         cmocka_unit_test(an_argument_that_is_no_list_of_names_does_not_narrow_a_directive),
+        cmocka_unit_test(what_is_no_directive_cannot_be_read),
         cmocka_unit_test(only_so_many_directives_are_read),
         cmocka_unit_test(quoted_text_is_no_directive),
         cmocka_unit_test(qualified_directives_name_fields),

@@ -1294,8 +1294,10 @@ static void targeted_fields_count_if_they_are_valid(void **state)
     r = meaning_of("CDN-Cache-Control: max-age=1, &&\r\nSurrogate-Control: max-age=9;polder\r\n");
     assert_true(r.has_cdn_cc);
     assert_int_equal(r.cdn_cc.max_age, 9);
+    assert_true(r.cdn_cc_unreadable);
     r = meaning_of("CDN-Cache-Control:\r\nSurrogate-Control: max-age=9;other, foo\r\n");
     assert_false(r.has_cdn_cc);
+    assert_false(r.cdn_cc_unreadable);
 }
 
 static void the_first_age_counts_and_a_garbled_one_does_not(void **state)

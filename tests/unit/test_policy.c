@@ -229,6 +229,36 @@ static void variants_without_end_and_large_bodies_are_not_stored(void **state)
     assert_int_equal(policy_may_store(&get, &r, &s), POLICY_NO_TOO_LARGE);
 }
 
+static void what_cannot_be_read_may_forbid_it(void **state)
+{
+    struct policy_settings s = settings();
+    struct policy_response r;
+    (void)state;
+    assert_int_equal(stores(200, "private; max-age=60"), POLICY_NO_UNREADABLE);
+    assert_int_equal(stores(200, "public, max-age=60, \"private\""), POLICY_NO_UNREADABLE);
+    r = response(200, "max-age=60; private");
+    r.has_etag = true;
+    s.min_interval_ms = 30000;
+    assert_int_equal(policy_may_store(&get, &r, &s), POLICY_NO_UNREADABLE);
+    assert_false(policy_states_shared_lifetime(&r, NOW_MS));
+    r = response(200, "public, max-age=60, private;");
+    assert_false(policy_states_shared_lifetime(&r, NOW_MS));
+}
+
+/* RFC 9213 2.1: it is ignored. What is supposed where nothing is stated is not for it. */
+static void a_targeted_field_that_cannot_be_read_states_something(void **state)
+{
+    struct policy_settings s = settings();
+    struct policy_response r = response(200, "");
+    (void)state;
+    assert_int_equal(policy_may_store(&get, &r, &s), POLICY_STORE);
+    r.cdn_cc_unreadable = true;
+    assert_int_equal(policy_may_store(&get, &r, &s), POLICY_NO_UNREADABLE);
+    r = response(200, "max-age=60");
+    r.cdn_cc_unreadable = true;
+    assert_int_equal(policy_may_store(&get, &r, &s), POLICY_STORE);
+}
+
 static void every_refusal_has_a_reason(void **state)
 {
     (void)state;
@@ -816,6 +846,8 @@ int main(void)
         cmocka_unit_test(authorization_needs_permission_or_a_partition),
         cmocka_unit_test(cookies_are_shared_only_by_permission),
         cmocka_unit_test(variants_without_end_and_large_bodies_are_not_stored),
+        cmocka_unit_test(what_cannot_be_read_may_forbid_it),
+        cmocka_unit_test(a_targeted_field_that_cannot_be_read_states_something),
         cmocka_unit_test(every_refusal_has_a_reason),
         cmocka_unit_test(fields_named_by_qualified_directives_are_left_out),
         cmocka_unit_test(lifetimes_are_taken_from_the_most_specific_source),
