@@ -124,6 +124,20 @@ $(BUILD)/test/polderd-other: $(BUILD)/obj/gen/dashboard_assets.o $(call obj,$(po
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
+# Daemons of another version of the fleet: of the log's entries and the shared objects, and of all keys.
+fleet_versions := $(patsubst %,daemons/control/model/fleet%.c,_entry _object _record _watch _lease) daemons/control/model/fleet.c
+fleet_next := $(BUILD)/test/polderd-entries $(BUILD)/test/polderd-format
+$(BUILD)/obj/entries/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -UPOLDER_VERSION -DPOLDER_VERSION='"$(VERSION)+entries"' -DFLEET_ENTRY_VERSION=4 -DFLEET_OBJECT_VERSION=3 $(CFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/obj/format/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) -UPOLDER_VERSION -DPOLDER_VERSION='"$(VERSION)+format"' -DFLEET_FORMAT=3 $(CFLAGS) -MMD -MP -c -o $@ $<
+$(fleet_next): $(BUILD)/test/polderd-%: $(BUILD)/obj/gen/dashboard_assets.o $(call obj,$(filter-out $(fleet_versions),$(polderd_src))) \
+  $(addprefix $(BUILD)/obj/%/,$(fleet_versions:.c=.o)) $(RPC) $(NET) $(HTTP) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
 $(BUILD)/test/polder-supervisor-other: $(call obj,$(filter-out daemons/supervisor/survive/%,$(supervisor_src))) \
   $(patsubst %.c,$(BUILD)/obj/other/%.o,$(filter daemons/supervisor/survive/%,$(supervisor_src))) $(RPC) $(NET) $(HTTP) $(LIB)
 	@mkdir -p $(@D)
@@ -172,7 +186,7 @@ check: test-programs ## every test, without installing packages
 	@$(MAKE) --no-print-directory -j1 layering unit system
 
 ws_bins := $(BUILD)/bench/ws_load $(BUILD)/bench/ws_echo $(BUILD)/bench/loadtest
-test-programs: bins $(other) $(dying) $(unit_bins) $(system_bins) $(chaos_bins) $(ws_bins) $(replay_bins) ## builds the tests
+test-programs: bins $(other) $(fleet_next) $(dying) $(unit_bins) $(system_bins) $(chaos_bins) $(ws_bins) $(replay_bins) ## builds the tests
 
 layering: ## who may include whom
 	@sh tests/layering.sh
@@ -215,8 +229,8 @@ package-test: deb ## installs, upgrades and removes the package in a new Debian 
 
 fuzz_bins := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz_src  := $(lib_src) $(http_src) $(filter-out %/server.c %/client.c,$(rpc_src)) daemons/net/listener.c daemons/net/unix_socket.c \
-             daemons/supervisor/ws/frames.c $(addprefix daemons/control/model/fleet,.c _base.c _entry.c _lease.c _log.c _marks.c _notes.c _object.c \
-             _pending.c _servers.c _waiters.c) daemons/control/model/store_link.c
+             daemons/supervisor/ws/frames.c $(addprefix daemons/control/model/fleet,.c _base.c _entry.c _hosts.c _lease.c _log.c _marks.c _notes.c _object.c \
+             _pending.c _record.c _servers.c _waiters.c) daemons/control/model/store_link.c
 FUZZ_LIB  := $(BUILD)/fuzz/libfuzzed.a
 $(BUILD)/libfuzzed.a: $(call obj,$(fuzz_src)) $(patsubst /usr/share/llhttp/%.c,$(BUILD)/obj/llhttp/%.o,$(llhttp_src))
 	@rm -f $@

@@ -68,7 +68,8 @@ static bool say_script(int fd, const char *name)
         snprintf(text, sizeof text, "*4\r\n$19\r\n" EPOCH "\r\n$1\r\n0\r\n$0\r\n\r\n$%zu\r\n%s\r\n",
                  strlen(now), now);
     else if (!strcmp(name, "RENEW"))
-        snprintf(text, sizeof text, "*3\r\n$19\r\n" EPOCH "\r\n$1\r\n0\r\n$%zu\r\n%s\r\n",
+        snprintf(text, sizeof text,
+                 "*5\r\n$19\r\n" EPOCH "\r\n$1\r\n0\r\n$%zu\r\n%s\r\n$0\r\n\r\n$1\r\n0\r\n",
                  strlen(now), now);
     else
         snprintf(text, sizeof text, "*2\r\n$19\r\n" EPOCH "\r\n$4\r\n%04u\r\n",

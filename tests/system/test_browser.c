@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The dashboard in a real browser, while things happen to the service: tests/clients/dashboard. */
+#include "fleet_host.h"
 #include "harness.h"
 #include "redis.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -130,14 +133,17 @@ static void the_dashboard_says_what_is_so(void **state)
 }
 
 /* A member of the fleet that applies nothing, and is called what a page must not take for markup. */
-static void add_hostile_host(struct redis *r)
+static _Atomic(struct redis *) hostile_store;
+
+static void *be_hostile(void *arg)
 {
-    char epoch[32];
-    snprintf(epoch, sizeof epoch, "%s", redis_do(r, "GET polder:{test}:epoch"));
-    redis_do(r,
-             "HSET polder:{test}:hosts \"<img src=x onerror='broken=1'>\" \"abc %s 0 "
-             "9999999999999\"",
-             epoch);
+    const struct fleet_host_is host = {.fleet = "test",
+                                       .secret = "hidden from all others",
+                                       .host = "<img src=x onerror='broken=1'>",
+                                       .instance = 0xabc};
+    for (struct redis *r; (r = atomic_load(&hostile_store)); nap_ms(200))
+        fleet_host_put(r, &host);
+    return arg;
 }
 
 static void the_dashboard_shows_the_fleet(void **state)
@@ -160,12 +166,16 @@ static void the_dashboard_shows_the_fleet(void **state)
         "route \"/*\" { upstream = \"api\"  limits = {\"few\"}  cache { } }\n",
         r.sock, backend_port(peer));
     wait_until(ctl(&h, &out, "fleet") == 0 && strstr(out, "member"), 10000);
-    add_hostile_host(&r);
+    pthread_t hostile;
+    atomic_store(&hostile_store, &r);
+    assert_int_equal(pthread_create(&hostile, NULL, be_hostile, NULL), 0);
     browser_start(&b, h.ops_port, steps);
     expect_said(&b, "invalidate");
     assert_int_equal(ctl(&h, &out, "cache invalidate /items/1 --local"), 0);
     tell(&b);
     expect_said(&b, "kill the store");
+    atomic_store(&hostile_store, NULL);
+    pthread_join(hostile, NULL);
     redis_kill(&r);
     tell(&b);
     expect_said(&b, "all ok");

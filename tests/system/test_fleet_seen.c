@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What operators see of a fleet: in every place the same, in time, and nothing that is secret. */
+#include "fleet_host.h"
 #include "harness.h"
 #include "redis.h"
 
@@ -177,37 +178,45 @@ static bool has_condition_like(struct house *h, const char *subject)
     return there;
 }
 
+/* They renew their lease, whatever they apply. */
+static bool renew(struct fleet *f, const char *host, unsigned applied)
+{
+    fleet_host_put(&f->redis[0], &(struct fleet_host_is){.fleet = "test",
+                                                         .secret = SECRET,
+                                                         .host = host,
+                                                         .instance = 0xabc,
+                                                         .applied = applied});
+    return true;
+}
+
 static void hosts_that_are_late_or_have_one_name_are_named(void **state)
 {
     (void)state;
+    static const char mole[] = "\x1b[2Jmole\xff\n";
     struct fleet f;
-    char epoch[32];
     start(&f, 1, ROUTES);
     start_host(&f, 1, "amber", ROUTES);
     wait_until(has_condition(&f.host[1], "fleet_name_taken", "amber"), 10000);
     assert_true(page_says(&f.host[1], "/readyz", "fleet_name_taken amber: "));
     assert_false(has_condition(&f.host[0], "fleet_name_taken", "amber"));
-    /* one that renews its lease and applies nothing */
-    snprintf(epoch, sizeof epoch, "%s", redis_do(&f.redis[0], "GET polder:{test}:epoch"));
-    redis_do(&f.redis[0], "HSET polder:{test}:hosts sloth \"abc %s 0 9999999999999\"", epoch);
+    renew(&f, "sloth", 0);
     assert_int_equal(ctl(&f.host[0], NULL, "cache invalidate /a --local"), 0);
-    wait_until(has_condition(&f.host[0], "fleet_lag", "sloth"), 15000);
-    assert_true(says(&f.host[0], "fleet", "\nsloth  no    member        0    1"));
-    assert_true(page_says(&f.host[0], "/api/telemetry/fleet",
-                          "\"host\":\"sloth\",\"state\":\"member\",\"applied\":0,\"lag\":1,"));
+    wait_until(renew(&f, "sloth", 0) && has_condition(&f.host[0], "fleet_lag", "sloth"), 15000);
+    wait_until(renew(&f, "sloth", 0) &&
+                   says(&f.host[0], "fleet", "\nsloth  no    member        0    1") &&
+                   page_says(&f.host[0], "/api/telemetry/fleet",
+                             "\"host\":\"sloth\",\"state\":\"member\",\"applied\":0,\"lag\":1,"),
+               5000);
     /* names come from the store: what a terminal would act on is none */
-    redis_do(&f.redis[0], "HSET polder:{test}:hosts \x1b[2Jmole\xff\n \"def %s 0 9999999999999\"",
-             epoch);
-    wait_until(says(&f.host[0], "fleet", "mole"), 5000);
-    wait_until(has_condition_like(&f.host[0], "mole"), 10000);
+    wait_until(renew(&f, mole, 0) && says(&f.host[0], "fleet", "mole"), 5000);
+    wait_until(renew(&f, mole, 0) && has_condition_like(&f.host[0], "mole"), 15000);
     assert_false(says(&f.host[0], "fleet", "\x1b"));
     assert_false(says(&f.host[0], "status", "\x1b"));
     assert_false(house_logged(&f.host[0], "\x1b"));
     assert_false(page_says(&f.host[0], "/metrics", "\x1b"));
     assert_false(page_says(&f.host[0], "/metrics", "\xff"));
     assert_false(page_says(&f.host[0], "/api/telemetry/fleet", "\x1b"));
-    redis_do(&f.redis[0], "HSET polder:{test}:hosts sloth \"abc %s 1 9999999999999\"", epoch);
-    wait_until(!has_condition(&f.host[0], "fleet_lag", "sloth"), 10000);
+    wait_until(renew(&f, "sloth", 1) && !has_condition(&f.host[0], "fleet_lag", "sloth"), 10000);
     stop(&f);
 }
 

@@ -18,7 +18,7 @@ function fleetRate(which) {
     return last.at > first.at ? (last[which] - first[which]) / (last.at - first.at) * 1000 : null;
 }
 
-const hostTag = h => h.state !== 'member' ? tag('bad', 'cut off') : h.lateSeconds > 3 ? tag('warn', 'late') : tag('good', 'member');
+const hostTag = h => h.state === 'stranger' ? tag('warn', 'stranger') : h.state !== 'member' ? tag('bad', 'cut off') : h.lateSeconds > 3 ? tag('warn', 'late') : tag('good', 'member');
 const behind = h => h.lag ? `${format.count(h.lag)} behind, ${format.seconds(h.lateSeconds)}` : 'none';
 const fleetFact = (title, figure, ...value) => el('div', {}, el('dt', {}, title), el('dd', { 'data-figure': figure }, ...value));
 
@@ -56,6 +56,7 @@ onChange(['fleet', 'tick'], () => {
         { title: 'State', cell: hostTag },
         { title: 'Lease', num: true, cell: h => h.leaseSeconds > 0 ? format.seconds(h.leaseSeconds) : `ended ${format.duration(-h.leaseSeconds)} ago` },
         { title: 'Lag', num: true, cell: behind },
+        { title: 'Version', cell: h => h.version || 'unknown' },
         { title: 'Last entry', num: true, cell: h => format.count(h.applied) },
     ], f.hosts, { key: h => h.host }), el('p', {}, copyButton(command('fleet'))));
 });

@@ -31,6 +31,7 @@ const CONDITION_COMMANDS = {
     fleet_learning: () => ['fleet'],
     fleet_store_changed: () => ['fleet'],
     fleet_two_masters: () => ['fleet'],
+    fleet_versions: () => ['fleet'],
     fleet_strangers: () => ['fleet'],
 };
 const ALERT_COMMANDS = {

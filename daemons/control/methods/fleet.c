@@ -11,16 +11,26 @@
 #include "polder/fleet_slots.h"
 #include "polder/shared.h"
 
+/* "0.1.0", and in which versions it writes the store. */
+static void put_versions(struct rpc_out *o, const struct fleet_host *h)
+{
+    char writes[48];
+    snprintf(writes, sizeof writes, "%u/%u/%u", h->format, h->entry, h->object);
+    rpc_out_str(o, "version", *h->program ? h->program : "unknown");
+    rpc_out_str(o, "writes", writes);
+}
+
 static void put_host(struct rpc_out *o, const struct fleet_view *v, const struct fleet_host *h)
 {
     rpc_out_map(o, NULL);
     rpc_out_str(o, "host", h->name);
     rpc_out_bool(o, "self", h->self);
-    rpc_out_str(o, "state", h->alive ? "member" : "cut off");
+    rpc_out_str(o, "state", h->foreign ? "stranger" : h->alive ? "member" : "cut off");
     rpc_out_u64(o, "applied", h->applied);
     rpc_out_u64(o, "lag", v->last > h->applied ? v->last - h->applied : 0);
     rpc_out_f64(o, "behind_seconds", (double)h->late_ms / 1000);
     rpc_out_f64(o, "lease_seconds", (double)h->lease_ms / 1000);
+    put_versions(o, h);
     rpc_out_end(o);
 }
 

@@ -16,6 +16,7 @@
 #include "polder/inval.h"
 #include "polder/shared.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,6 +55,7 @@ struct fleet {
     bool unconfirmed;    /* ENTERING: no replica has said yet that it is the master of now */
     bool show;           /* others may wait for what is applied by now */
     bool name_taken;     /* by another host, when this one tried to enter last */
+    bool other_format;   /* of the members, then */
     char run_id[48];     /* of the server */
 };
 
@@ -125,17 +127,35 @@ static void compare_log(struct fleet *f, uint64_t epoch, uint64_t count, uint64_
         fleet_log_forget(&f->log, epoch, beginning_of(count, first), count, why);
 }
 
-static bool is_refused(struct fleet *f, const redisReply *r)
+/* ["format", HOST, FORMAT, PROGRAM] */
+static void say_format(const redisReply *r, char *out, size_t size)
 {
+    uint64_t format = 0;
+    const char *host = fleet_reply_text(r, 1), *program = fleet_reply_text(r, 3);
+    fleet_reply_number(r, 2, &format);
+    snprintf(out, size, "%.40s runs polderd %.20s: upgrade %s (format %" PRIu64 ", here %d)",
+             host ? host : "a host", program && *program ? program : "of before 0.1.0",
+             format < FLEET_FORMAT ? "all such hosts" : "this one", format, FLEET_FORMAT);
+}
+
+static bool is_refused(void *arg, const redisReply *r)
+{
+    struct fleet *f = arg;
     char why[160];
     const char *word = fleet_reply_text(r, 0), *by = fleet_reply_text(r, 1);
     f->name_taken = word && !strcmp(word, "taken");
+    f->other_format = word && !strcmp(word, "format");
     if (f->name_taken)
         snprintf(why, sizeof why,
                  "another host of the fleet is called %s: give this one another name (fleet.host)",
                  f->base.config->host);
     else if (word && !strcmp(word, "fenced"))
         snprintf(why, sizeof why, "hosts of this fleet follow another master, %s", by ? by : "");
+    else if (f->other_format)
+        say_format(r, why, sizeof why);
+    else if (word && !strcmp(word, "crowded"))
+        snprintf(why, sizeof why, "its list of hosts has %.20s entries: other programs write it",
+                 by ? by : "too many");
     else
         return false;
     leave(f, why);
@@ -189,14 +209,19 @@ static void on_confirmed(void *arg, const redisReply *r)
 static void enter(struct fleet *f)
 {
     const struct fleet_base *b = &f->base;
-    char digits[8];
+    char digits[8], format[16], tail[FLEET_TAIL_SIZE], lease[16];
     f->state = ENTERING;
     f->entered_ms = clock_mono_ms();
     fleet_log_begin(&f->log);
     fleet_epoch_digits(digits);
+    snprintf(format, sizeof format, "%d", FLEET_FORMAT);
+    snprintf(lease, sizeof lease, "%d", FLEET_LEASE_MS);
+    fleet_lease_tail(&f->lease, 0, 0, tail);
     const char *argv[] = {b->log,   b->count,        b->epoch,    b->hosts, b->run,
-                          b->fence, b->config->host, b->instance, digits,   f->run_id};
-    fleet_store_run(b->store, FLEET_SCRIPT_ENTER, 6, 10, argv, NULL, on_entered, f);
+                          b->fence, b->config->host, b->instance, digits,   f->run_id,
+                          format,   lease,           tail};
+    fleet_store_run(b->store, FLEET_SCRIPT_ENTER, 6, sizeof argv / sizeof *argv, argv, NULL,
+                    on_entered, f);
     f->unconfirmed = fleet_servers_needs_replica(&f->servers, fleet_store_at(b->store));
     if (f->unconfirmed)
         fleet_store_confirm(b->store, on_confirmed, f);
@@ -270,6 +295,21 @@ static void on_read(void *arg, bool moved, bool waited)
         f->base.ops->moved(f->base.arg);
 }
 
+/* Entries were taken out of the log before this host has read them. */
+static void on_missing(void *arg, uint64_t count)
+{
+    struct fleet *f = arg;
+    fleet_log_forget(&f->log, fleet_base_epoch(&f->base), count,
+                     atomic_load(&f->base.page->remembered), "entries of the log are missing");
+    show_applied(f);
+}
+
+static void on_strange(void *arg, const char *what)
+{
+    const struct fleet *f = arg;
+    f->base.ops->strange(f->base.arg, what);
+}
+
 static void on_forgot(void *arg)
 {
     struct fleet *f = arg;
@@ -333,6 +373,7 @@ void fleet_take_notes(struct fleet *f)
 static const struct fleet_store_ops store_ops = {on_up, on_down};
 static const struct fleet_log_ops log_ops = {on_read, on_forgot};
 static const struct fleet_servers_ops servers_ops = {on_looked};
+static const struct fleet_lease_ops lease_ops = {is_refused, on_missing, on_strange};
 
 struct fleet *fleet_new(struct ev_loop *loop, const struct config_fleet *config,
                         struct shared *shared, const struct fleet_ops *ops, void *arg)
@@ -344,7 +385,7 @@ struct fleet *fleet_new(struct ev_loop *loop, const struct config_fleet *config,
     fleet_base_set(&f->base, loop, config, shared, ops, arg);
     TAILQ_INIT(&f->waiters);
     fleet_log_init(&f->log, &f->base, &log_ops, f);
-    fleet_lease_init(&f->lease, &f->base, &f->waiters);
+    fleet_lease_init(&f->lease, &f->base, &f->waiters, &lease_ops, f);
     fleet_pending_init(&f->pending, &f->base, on_logged, f);
     f->base.store = fleet_store_new(loop, config, scripts, &store_ops, f);
     if (!f->base.store) {
@@ -455,6 +496,7 @@ void fleet_view(const struct fleet *f, struct fleet_view *out)
     *out = (struct fleet_view){
         .connected = is_connected(f),
         .name_taken = f->name_taken,
+        .other_format = f->other_format,
         .epoch = fleet_base_epoch(&f->base),
         .since_ms = now_ms > since ? now_ms - since : 0,
         .store = fleet_store_name(f->base.store),
@@ -468,9 +510,9 @@ void fleet_view(const struct fleet *f, struct fleet_view *out)
         .strange = f->log.strange,
         .gaps = f->log.gaps,
         .pending = fleet_pending_count(&f->pending),
-        .n = f->lease.n_hosts,
+        .n = f->lease.hosts.n,
     };
     view_servers(f, out);
-    for (uint32_t i = 0; i < f->lease.n_hosts; i++)
+    for (uint32_t i = 0; i < f->lease.hosts.n; i++)
         fleet_lease_host(&f->lease, i, &out->at[i]);
 }

@@ -63,6 +63,7 @@ struct fleet_server_view {
 struct fleet_view {
     bool connected;
     bool name_taken;         /* cut off, as another host has this one's name */
+    bool other_format;       /* cut off, as the members keep the store in another format */
     uint64_t epoch;          /* the last one that was known; 0: none */
     uint64_t since_ms;       /* ago */
     const char *store, *why; /* why: it is cut off */

@@ -17,10 +17,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifndef FLEET_ENTRY_VERSION
 #define FLEET_ENTRY_VERSION 3
-#define FLEET_TEXT_MAX      16384
-#define FLEET_ENTRY_MAX     (20 + FLEET_HOST_SIZE + FLEET_TEXT_MAX + FLEET_MAC)
-#define FLEET_MAC           16
+#endif
+#define FLEET_TEXT_MAX  16384
+#define FLEET_ENTRY_MAX (20 + FLEET_HOST_SIZE + FLEET_TEXT_MAX + FLEET_MAC)
+#define FLEET_MAC       16
 
 struct fleet_key {
     uint8_t bytes[32];

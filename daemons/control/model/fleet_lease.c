@@ -49,26 +49,18 @@ void fleet_lease_end(struct fleet_lease *l, const char *why)
 
 /* ---- what others have ---- */
 
-static void take_host(struct fleet_lease *l, const char *name, const char *value)
+static bool has(const struct fleet_lease *l, const struct fleet_known_host *h,
+                const struct fleet_waiter *w)
 {
-    struct fleet_lease_host *h = &l->host[l->n_hosts];
-    if (l->n_hosts == sizeof l->host / sizeof *l->host ||
-        sscanf(value, "%" SCNx64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &h->instance, &h->epoch,
-               &h->applied, &h->until_ms) != 4)
-        return;
-    snprintf(h->name, sizeof h->name, "%.*s", FLEET_HOST_SIZE - 1, name);
-    l->n_hosts++;
+    return h->is.epoch == fleet_base_epoch(l->base) && h->is.applied >= w->id;
 }
 
 /* Has every other host that lives what w waits for? */
 static bool is_known(const struct fleet_lease *l, const struct fleet_waiter *w)
 {
-    for (uint32_t i = 0; i < l->n_hosts; i++) {
-        const struct fleet_lease_host *h = &l->host[i];
-        if (h->until_ms > l->store_now_ms && !fleet_base_is_self(l->base, h->instance) &&
-            (h->epoch != fleet_base_epoch(l->base) || h->applied < w->id))
+    for (uint32_t i = 0; i < l->hosts.n; i++)
+        if (fleet_hosts_lives(&l->hosts, &l->hosts.at[i]) && !has(l, &l->hosts.at[i], w))
             return false;
-    }
     return true;
 }
 
@@ -76,12 +68,12 @@ static void answer_known(struct fleet_lease *l, struct fleet_waiter *w)
 {
     struct fleet_result r = {.connected = true};
     char names[512] = "";
-    for (uint32_t i = 0; i < l->n_hosts; i++) {
-        const struct fleet_lease_host *h = &l->host[i];
+    for (uint32_t i = 0; i < l->hosts.n; i++) {
+        const struct fleet_known_host *h = &l->hosts.at[i];
         const size_t at = strlen(names);
-        if (fleet_base_is_self(l->base, h->instance))
+        if (!h->ours || fleet_hosts_is_self(&l->hosts, h))
             continue;
-        if (h->epoch == fleet_base_epoch(l->base) && h->applied >= w->id) {
+        if (has(l, h, w)) {
             r.hosts++;
             continue;
         }
@@ -108,22 +100,37 @@ static void answer_waiters(struct fleet_lease *l, uint64_t sent_ms)
 
 /* ---- renewing ---- */
 
-/* [EPOCH, COUNT, NOW, NAME, VALUE...] */
+static bool take_hosts(struct fleet_lease *l, const redisReply *r)
+{
+    struct fleet_hosts *h = &l->hosts;
+    fleet_hosts_take(h, r, 5, r->element[3], l->store_now_ms);
+    h->seq = l->sent_seq;
+    if (*h->wrong)
+        l->ops->strange(l->arg, h->wrong);
+    if (h->crowded) /* one of them would not be waited for */
+        fleet_store_fail(l->base->store, "the fleet has too many hosts");
+    return !h->crowded;
+}
+
+/* [EPOCH, COUNT, NOW, BEFORE, MISSING, NAME, VALUE...] */
 static bool take_renewed(struct fleet_lease *l, const redisReply *r)
 {
-    uint64_t count, now;
-    if (!fleet_reply_is_of_epoch(l->base, r))
+    uint64_t count, now, missing;
+    if (!fleet_reply_is_list(l->base->store, r) || l->ops->refused(l->arg, r) ||
+        !fleet_reply_is_of_epoch(l->base, r))
         return false;
-    if (!fleet_reply_number(r, 1, &count) || !fleet_reply_number(r, 2, &now)) {
+    if (!fleet_reply_number(r, 1, &count) || !fleet_reply_number(r, 2, &now) ||
+        !fleet_reply_text(r, 3) || !fleet_reply_number(r, 4, &missing)) {
         fleet_store_fail(l->base->store, "its keys of this fleet hold something else");
         return false;
     }
     fleet_lease_note_last(l, count);
     l->store_now_ms = now;
-    l->n_hosts = 0;
-    for (size_t i = 3; i + 1 < r->elements; i += 2)
-        if (fleet_reply_text(r, i) && fleet_reply_text(r, i + 1))
-            take_host(l, fleet_reply_text(r, i), fleet_reply_text(r, i + 1));
+    if (!take_hosts(l, r))
+        return false;
+    /* what was read meanwhile was not missing */
+    if (missing && fleet_base_applied(l->base) == l->sent_applied)
+        l->ops->missing(l->arg, count);
     /* Without a lease others have not waited for this host: what they have done since is in the log up to
      * count. With one they have. */
     if (!fleet_is_connected(l->base->page, clock_mono_ms()))
@@ -136,28 +143,44 @@ static void on_renewed(void *arg, const redisReply *r)
     struct fleet_lease *l = arg;
     const uint64_t sent_ms = l->sent_ms;
     l->sent_ms = 0;
-    if (!take_renewed(l, r))
+    if (!r || !take_renewed(l, r))
         return;
     l->renewed_ms = sent_ms;
     fleet_lease_look(l);
     l->base->ops->renewed(l->base->arg, clock_mono_ms() - sent_ms);
     answer_waiters(l, sent_ms);
+    fleet_hosts_drop(&l->hosts);
+}
+
+void fleet_lease_tail(struct fleet_lease *l, uint64_t epoch, uint64_t applied,
+                      char out[FLEET_TAIL_SIZE])
+{
+    const uint64_t now_ms = clock_mono_ms();
+    l->sent_seq = now_ms > l->sent_seq ? now_ms : l->sent_seq + 1;
+    const struct fleet_record r = {.instance = atomic_load(&l->base->page->instance),
+                                   .epoch = epoch,
+                                   .applied = applied,
+                                   .seq = l->sent_seq};
+    fleet_record_tail(&r, l->base->config->host, &l->hosts.key, out);
 }
 
 bool fleet_lease_renew(struct fleet_lease *l)
 {
     const struct fleet_base *b = l->base;
-    char epoch[24], applied[24], lease[16], digits[8];
+    char epoch[24], applied[24], lease[16], digits[8], tail[FLEET_TAIL_SIZE], format[16];
     if (l->sent_ms)
         return false;
-    snprintf(epoch, sizeof epoch, "%" PRIu64, fleet_base_epoch(b));
-    snprintf(applied, sizeof applied, "%" PRIu64, fleet_base_applied(b));
-    snprintf(lease, sizeof lease, "%d", FLEET_LEASE_MS);
-    fleet_epoch_digits(digits);
-    const char *argv[] = {b->log,      b->count, b->epoch, b->hosts, b->config->host,
-                          b->instance, epoch,    applied,  lease,    digits};
     const uint64_t now_ms = clock_mono_ms();
-    if (!fleet_store_run(b->store, FLEET_SCRIPT_RENEW, 4, 10, argv, NULL, on_renewed, l))
+    l->sent_applied = fleet_base_applied(b);
+    snprintf(epoch, sizeof epoch, "%" PRIu64, fleet_base_epoch(b));
+    snprintf(applied, sizeof applied, "%" PRIu64, l->sent_applied);
+    snprintf(lease, sizeof lease, "%d", FLEET_LEASE_MS);
+    snprintf(format, sizeof format, "%d", FLEET_FORMAT);
+    fleet_epoch_digits(digits);
+    fleet_lease_tail(l, fleet_base_epoch(b), l->sent_applied, tail);
+    const char *argv[] = {b->log, b->count, b->epoch, b->hosts, b->config->host, b->instance,
+                          epoch,  applied,  lease,    digits,   format,          tail};
+    if (!fleet_store_run(b->store, FLEET_SCRIPT_RENEW, 4, 12, argv, NULL, on_renewed, l))
         return false;
     l->sent_ms = now_ms;
     return true;
@@ -166,9 +189,11 @@ bool fleet_lease_renew(struct fleet_lease *l)
 /* ---- life, and for display ---- */
 
 void fleet_lease_init(struct fleet_lease *l, const struct fleet_base *base,
-                      struct fleet_waiters *waiters)
+                      struct fleet_waiters *waiters, const struct fleet_lease_ops *ops, void *arg)
 {
-    *l = (struct fleet_lease){.base = base, .waiters = waiters, .why = "not connected yet"};
+    *l = (struct fleet_lease){
+        .base = base, .ops = ops, .arg = arg, .waiters = waiters, .why = "not connected yet"};
+    fleet_hosts_init(&l->hosts, base);
     atomic_store(&base->page->until_ms, 0);
     atomic_store(&base->page->since_ms, clock_mono_ms());
 }
@@ -187,6 +212,7 @@ void fleet_lease_note_last(struct fleet_lease *l, uint64_t last)
 void fleet_lease_begin(struct fleet_lease *l, uint64_t last)
 {
     l->goal = l->last = last;
+    l->hosts.seq = 0;
 }
 
 uint64_t fleet_lease_store_now_ms(const struct fleet_lease *l)
@@ -194,14 +220,29 @@ uint64_t fleet_lease_store_now_ms(const struct fleet_lease *l)
     return l->store_now_ms + (clock_mono_ms() - l->renewed_ms);
 }
 
+/* By what the store says, while it does. */
+static int64_t lease_left(const struct fleet_lease *l, const struct fleet_known_host *h)
+{
+    const uint64_t now_ms = clock_mono_ms();
+    if (!l->renewed_ms)
+        return 0; /* cut off: it is not known */
+    const int64_t seen = (int64_t)(h->lives_ms - now_ms),
+                  said = (int64_t)(h->is.until_ms - l->store_now_ms) -
+                         (int64_t)(now_ms - l->renewed_ms);
+    return h->ours && (!h->listed || seen < said) ? seen : said;
+}
+
 void fleet_lease_host(const struct fleet_lease *l, uint32_t i, struct fleet_host *out)
 {
-    const struct fleet_lease_host *h = &l->host[i];
-    memcpy(out->name, h->name, sizeof out->name);
-    out->self = fleet_base_is_self(l->base, h->instance);
-    out->applied = h->applied;
-    out->lease_ms = l->renewed_ms ? (int64_t)(h->until_ms - l->store_now_ms) -
-                                        (int64_t)(clock_mono_ms() - l->renewed_ms)
-                                  : 0; /* cut off: it is not known */
+    const struct fleet_known_host *h = &l->hosts.at[i];
+    *out = (struct fleet_host){.self = fleet_hosts_is_self(&l->hosts, h),
+                               .foreign = !h->ours,
+                               .applied = h->is.applied,
+                               .lease_ms = lease_left(l, h),
+                               .format = h->is.format,
+                               .entry = h->is.entry,
+                               .object = h->is.object};
     out->alive = out->lease_ms > 0;
+    memcpy(out->name, h->name, sizeof out->name);
+    memcpy(out->program, h->is.program, sizeof out->program);
 }

@@ -6,21 +6,34 @@
 #ifndef POLDER_CONTROL_FLEET_LEASE_H
 #define POLDER_CONTROL_FLEET_LEASE_H
 #include "daemons/control/model/fleet_base.h"
+#include "daemons/control/model/fleet_hosts.h"
 #include "daemons/control/model/fleet_waiters.h"
-
-#define FLEET_HOSTS_MAX 64
 
 /* Another host, or this one; for display. */
 struct fleet_host {
     char name[FLEET_HOST_SIZE];
     bool self, alive;
+    bool foreign;     /* not signed with this fleet's secret */
     uint64_t applied; /* number of the log */
     uint64_t late_ms; /* for how long an entry is known that it has not; fleet_watch.h */
     int64_t lease_ms; /* left; negative: ran out so long ago */
+    uint32_t format, entry, object;
+    char program[FLEET_PROGRAM_SIZE]; /* "": it does not say */
+};
+
+struct fleet_lease_ops {
+    /* The store refuses the lease: {WORD, more...}; true if that was one of its reasons. */
+    bool (*refused)(void *arg, const redisReply *r);
+    /* The log has the number `count`, and not what comes after what is applied here. */
+    void (*missing)(void *arg, uint64_t count);
+    /* The store's list of hosts has what is not this fleet's. */
+    void (*strange)(void *arg, const char *what);
 };
 
 struct fleet_lease {
     const struct fleet_base *base;
+    const struct fleet_lease_ops *ops;
+    void *arg;
     struct fleet_waiters *waiters;
     char why[320]; /* it is cut off */
     bool connected_before;
@@ -28,17 +41,17 @@ struct fleet_lease {
     uint64_t store_now_ms;        /* the store's clock with that */
     uint64_t hold_ms;             /* no waiter is answered before; mono */
     bool elsewhere;
-    uint64_t last; /* number of the log's last entry, as far as is known */
-    uint64_t goal; /* to be applied before the lease holds */
-    uint32_t n_hosts;
-    struct fleet_lease_host {
-        char name[FLEET_HOST_SIZE];
-        uint64_t instance, epoch, applied, until_ms;
-    } host[FLEET_HOSTS_MAX];
+    uint64_t last;                   /* number of the log's last entry, as far as is known */
+    uint64_t goal;                   /* to be applied before the lease holds */
+    uint64_t sent_seq, sent_applied; /* of the renewal under way */
+    struct fleet_hosts hosts;
 };
 
 void fleet_lease_init(struct fleet_lease *l, const struct fleet_base *base,
-                      struct fleet_waiters *waiters);
+                      struct fleet_waiters *waiters, const struct fleet_lease_ops *ops, void *arg);
+/* What this host says of itself behind the lease, in a renewal that is sent now. */
+void fleet_lease_tail(struct fleet_lease *l, uint64_t epoch, uint64_t applied,
+                      char out[FLEET_TAIL_SIZE]);
 /* The log has an entry with that number. */
 void fleet_lease_note_last(struct fleet_lease *l, uint64_t last);
 /* The history of the store that is entered ends with that number. */

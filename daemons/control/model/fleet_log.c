@@ -24,6 +24,7 @@ void fleet_log_forget(struct fleet_log *l, uint64_t epoch, uint64_t applied, uin
     l->ops->forgot(l->arg);
     atomic_store(&page->until_ms, 0); /* before anything else is known to be newer */
     l->base->ops->apply_all(l->base->arg, why);
+    *l->log_id = 0;
     fleet_marks_begin(page, applied);
     atomic_store(&page->remembered, remembered);
     atomic_store(&page->applied, applied);
@@ -32,7 +33,7 @@ void fleet_log_forget(struct fleet_log *l, uint64_t epoch, uint64_t applied, uin
 
 /* ---- entries ---- */
 
-/* An entry of a newer version may have invalidated anything. */
+/* An entry of another version may have invalidated anything. */
 static void take_bytes(struct fleet_log *l, uint64_t id, const uint8_t *bytes, size_t len,
                        uint64_t *before)
 {
@@ -43,8 +44,10 @@ static void take_bytes(struct fleet_log *l, uint64_t id, const uint8_t *bytes, s
         return;
     }
     if (rc) {
-        fleet_log_note_strange(l, "an entry of the log is of a version that is not known here");
-        l->base->ops->apply_all(l->base->arg, "an entry of the log could not be understood");
+        l->gaps++;
+        l->waited = true; /* it does not say */
+        l->base->ops->apply_all(l->base->arg,
+                                "a host writes entries of a version that is not known here");
         return;
     }
     if (fleet_base_is_self(l->base, e.instance)) { /* our own: it holds already */
@@ -64,6 +67,7 @@ static void take_bytes(struct fleet_log *l, uint64_t id, const uint8_t *bytes, s
 
 static void move_on(struct fleet_log *l, uint64_t id, uint64_t before)
 {
+    *l->log_id = 0;
     fleet_marks_note(l->base->page, id, before);
     atomic_store(&l->base->page->applied, id);
 }
@@ -82,8 +86,10 @@ static bool take_entry(struct fleet_log *l, const redisReply *r)
                       !strcmp(fleet_reply_text(fields, 0), "e") && fleet_reply_text(fields, 1);
     if (!ours) {
         fleet_log_note_strange(l, "an entry of the log was not written by a Polder");
-        if (strcmp(end, "-0") != 0)
-            return true; /* between two numbers */
+        if (strcmp(end, "-0") != 0) { /* between two numbers */
+            snprintf(l->log_id, sizeof l->log_id, "%s", id_text);
+            return true;
+        }
     } else {
         take_bytes(l, id, (const uint8_t *)fields->element[1]->str, fields->element[1]->len,
                    &before);
@@ -176,7 +182,8 @@ void fleet_log_follow(struct fleet_log *l)
 {
     char after[32];
     snprintf(after, sizeof after, "%" PRIu64 "-0", fleet_base_applied(l->base));
-    const struct fleet_streams from = {{l->base->log, l->base->stored}, {after, l->stored_id}};
+    const struct fleet_streams from = {{l->base->log, l->base->stored},
+                                       {*l->log_id ? l->log_id : after, l->stored_id}};
     ev_timer_stop(l->base->loop, &l->pause);
     if (!l->following)
         l->following = fleet_store_follow(l->base->store, &from, on_entries, l);
@@ -194,6 +201,7 @@ void fleet_log_init(struct fleet_log *l, const struct fleet_base *base,
 
 void fleet_log_begin(struct fleet_log *l)
 {
+    *l->log_id = 0;
     strcpy(l->stored_id, "$"); /* an id of another history may never come */
 }
 

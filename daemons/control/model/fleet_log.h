@@ -22,6 +22,7 @@ struct fleet_log {
     bool waited;
     struct fleet_pacer pacer;
     ev_timer pause;     /* before what comes next is asked for */
+    char log_id[48];    /* the last entry that was read; "": the one that was applied last */
     char stored_id[48]; /* the last entry that was read of the stream of shared objects */
     uint64_t received, strange, gaps;
 };

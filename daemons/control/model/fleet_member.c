@@ -25,6 +25,7 @@
 #define CUT_OFF_NOTIFIED_MS 1000  /* an election, or a restart of the store, may be shorter */
 #define STRANGE_MS          60000 /* since the last one */
 #define WATCH_MS            250
+#define LOG_AGAIN_MS        10000
 #define LEARNING_MS         (FLEET_LEASE_MS + 1000) /* till a share is renewed */
 
 struct fleet_member {
@@ -43,6 +44,8 @@ struct fleet_member {
     struct fleet_watch watch;
     uint64_t watched_ms;
     char why[320];
+    const char *logged_why; /* why everything was invalidated last, as the log says, and when */
+    uint64_t logged_ms;
 };
 
 /* ---- the copy of the configuration ---- */
@@ -86,17 +89,22 @@ static bool is_same(const struct config_fleet *a, const struct config_fleet *b)
 
 /* ---- what entries do ---- */
 
-static void tell_everything(struct control *c, const char *why)
+/* For one reason it may come with each entry. */
+static void tell_everything(struct fleet_member *m, const char *why)
 {
     struct invalidation in = {.soft = false};
-    invalidate_all(c, &in);
+    const uint64_t now_ms = clock_mono_ms();
+    invalidate_all(m->control, &in);
+    if (m->logged_why && !strcmp(m->logged_why, why) && now_ms < m->logged_ms + LOG_AGAIN_MS)
+        return;
+    m->logged_why = why;
+    m->logged_ms = now_ms;
     log_warning("fleet: everything was invalidated: %s", why);
 }
 
 static void apply_all(void *arg, const char *why)
 {
-    const struct fleet_member *m = arg;
-    tell_everything(m->control, why);
+    tell_everything(arg, why);
 }
 
 static uint64_t apply_group(struct control *c, const struct fleet_entry *e)

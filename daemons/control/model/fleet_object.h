@@ -19,10 +19,12 @@
 #include "polder/field.h"
 #include "polder/ring.h"
 
+#ifndef FLEET_OBJECT_VERSION
 #define FLEET_OBJECT_VERSION 2
-#define FLEET_OBJECT_HEAD    32
-#define FLEET_OBJECT_PLAIN   (RING_RECORD_MAX + FLEET_BODY_MAX)
-#define FLEET_OBJECT_MAX     (FLEET_OBJECT_HEAD + FLEET_OBJECT_PLAIN + FLEET_MAC)
+#endif
+#define FLEET_OBJECT_HEAD  32
+#define FLEET_OBJECT_PLAIN (RING_RECORD_MAX + FLEET_BODY_MAX)
+#define FLEET_OBJECT_MAX   (FLEET_OBJECT_HEAD + FLEET_OBJECT_PLAIN + FLEET_MAC)
 
 struct fleet_object_name {
     char hex[33];

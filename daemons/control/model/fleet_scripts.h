@@ -11,7 +11,7 @@
  *           ended by hosts that follow another master
  *   fence   the name of that master; it expires, and until then no epoch is made
  *   run     of the server under which the epoch was made
- *   hosts   hash: host -> "INSTANCE EPOCH APPLIED UNTIL", UNTIL in ms of the store's own clock
+ *   hosts   hash: host -> what it says of itself, fleet_record.h
  *   shares, limit:HASH  of limits: fleet_limit_scripts.h
  *
  *   stored  stream; each entry names in the field k an object that a host has waited for
@@ -43,25 +43,73 @@
     "end\n"                                                                                        \
     "local count = tonumber(redis.call('GET', KEYS[2]) or '0') or 0\n"
 
+/*
+ * What hosts say of themselves. Hosts of one format are members at a time: in(now, lease, own, format) tells of
+ * one that has a lease and another format, {"format", host, format, program}. So the newer ones enter when the
+ * last of the older ones has gone.
+ */
+#define FLEET_LIST_MANY    "256"  /* hosts in the list: those without a lease are dropped */
+#define FLEET_LIST_MAX     "1024" /* more are no fleet: no host is a member until it is shorter */
+#define FLEET_LIST_AT_ONCE "20000"
+#define FLEET_RECORDS                                                                              \
+    "local function record_of(text)\n"                                                             \
+    "  local i, of, applied, until_ms, rest = string.match(text, "                                 \
+    "'^(%x+) (%d+) (%d+) (%d+)(.*)$')\n"                                                           \
+    "  if not i or #text > 256 then return end\n"                                                  \
+    "  local format, program = string.match(rest, '^ (%d+) %d+ %d+ %d+ (%S+) ')\n"                 \
+    "  return {i = i, of = of, applied = tonumber(applied), until_ms = tonumber(until_ms), "       \
+    "format = format or '1', program = program or ''}\n"                                           \
+    "end\n"                                                                                        \
+    "local function lives(r, now, lease)\n"                                                        \
+    "  return r and r.until_ms > now and r.until_ms <= now + lease\n"                              \
+    "end\n"                                                                                        \
+    "local function other_format(all, now, lease, own, format)\n"                                  \
+    "  for i = 1, #all, 2 do\n"                                                                    \
+    "    local r = record_of(all[i + 1])\n"                                                        \
+    "    if lives(r, now, lease) and all[i] ~= own and r.format ~= format then\n"                  \
+    "      return {'format', string.sub(all[i], 1, 64), r.format, r.program}\n"                    \
+    "    end\n"                                                                                    \
+    "  end\n"                                                                                      \
+    "end\n"                                                                                        \
+    "local function crowded(key, now, lease)\n"                                                    \
+    "  local n = redis.call('HLEN', key)\n"                                                        \
+    "  if n <= " FLEET_LIST_MAX " then return end\n"                                               \
+    "  local from = string.format('%.0f', now * 7919 % 4294967296)\n"                              \
+    "  local part = redis.call('HSCAN', key, from, 'COUNT', " FLEET_LIST_AT_ONCE ")[2]\n"          \
+    "  for i = 1, #part, 2 do\n"                                                                   \
+    "    if not lives(record_of(part[i + 1]), now, lease) then redis.call('HDEL', key, part[i]) "  \
+    "end\n"                                                                                        \
+    "  end\n"                                                                                      \
+    "  return {'crowded', string.format('%.0f', n)}\n"                                             \
+    "end\n"
+
 /* Whatever it finds it writes, which a replica may have to confirm.
- * KEYS log count epoch hosts run fence; ARGV host instance digits run: {epoch, count, first id of the log,
- * now}, or {"taken"} where a living host has that name, {"fenced", name of the other master}. */
-static const char fleet_script_enter[] = FLEET_ALWAYS FLEET_NOW FLEET_ANEW
+ * KEYS log count epoch hosts run fence; ARGV host instance digits run format lease tail: {epoch, count, first
+ * id of the log, now}, or {"taken"} where a living host has that name, {"fenced", name of the other
+ * master}, {"format", ...}: then it is seen in the list, without a lease. */
+static const char fleet_script_enter[] = FLEET_ALWAYS FLEET_NOW FLEET_ANEW FLEET_RECORDS
     "local by = redis.call('GET', KEYS[6])\n"
     "if by then return {'fenced', by} end\n"
-    "local other = redis.call('HGET', KEYS[4], ARGV[1])\n"
-    "if other then\n"
-    "  local i, until_ms = string.match(other, '^(%x+) %d+ %d+ (%d+)$')\n"
-    "  if i and i ~= ARGV[2] and tonumber(until_ms) > now then return {'taken'} end\n"
+    "local lease = tonumber(ARGV[6])\n"
+    "local other = record_of(redis.call('HGET', KEYS[4], ARGV[1]) or '')\n"
+    "if lives(other, now, lease) and other.i ~= ARGV[2] then return {'taken'} end\n"
+    "local crowd = crowded(KEYS[4], now, lease)\n"
+    "if crowd then return crowd end\n"
+    "local all = redis.call('HGETALL', KEYS[4])\n"
+    "local format = other_format(all, now, lease, ARGV[1], ARGV[5])\n"
+    "if format then\n"
+    "  redis.call('HSET', KEYS[4], ARGV[1], ARGV[2]..' 0 0 '..string.format('%.0f', now)..' "
+    "'..ARGV[7])\n"
+    "  return format\n"
     "end\n"
     "local epoch, run = redis.call('GET', KEYS[3]), redis.call('GET', KEYS[5])\n"
     "redis.call('SET', KEYS[5], ARGV[4])\n"
     "if run ~= ARGV[4] or not epoch or epoch == 'fenced' then\n"
     "  redis.call('SET', KEYS[3], string.format('%.0f', now)..ARGV[3])\n"
     "end\n"
-    "for _, host in ipairs(redis.call('HVALS', KEYS[4])) do\n"
-    "  local of, applied = string.match(host, '^%x+ (%d+) (%d+) %d+$')\n"
-    "  if of == redis.call('GET', KEYS[3]) and tonumber(applied) > count then\n"
+    "for i = 2, #all, 2 do\n"
+    "  local r = record_of(all[i])\n"
+    "  if r and r.of == redis.call('GET', KEYS[3]) and r.applied > count then\n"
     "    begin_anew(ARGV[3])\n"
     "  end\n"
     "end\n"
@@ -77,21 +125,29 @@ static const char fleet_script_fence[] =
                  "redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])\n"
                  "return 'fenced'\n";
 
-/* KEYS log count epoch hosts; ARGV host instance epoch applied lease digits: {epoch, count, now, name,
- * value, name, value...}. A host in another epoch gets no lease. */
-static const char fleet_script_renew[] = FLEET_ALWAYS FLEET_NOW FLEET_ANEW
-    "local epoch = redis.call('GET', KEYS[3]) or ''\n"
-    "if epoch == ARGV[3] then\n"
-    "  redis.call('HSET', KEYS[4], ARGV[1], ARGV[2]..' '..ARGV[3]..' '..ARGV[4]..' "
-    "'..string.format('%.0f', now + ARGV[5]))\n"
-    "end\n"
-    "local out = {epoch, redis.call('GET', KEYS[2]) or '0', string.format('%.0f', now)}\n"
+/* KEYS log count epoch hosts; ARGV host instance epoch applied lease digits format tail: {epoch, count, now, what
+ * was in the list of this host, 1: the log has not the entry after those that are applied, name,
+ * value, name, value...}, or {"format", ...}, {"crowded", how many}. A host in another epoch gets no
+ * lease. */
+static const char fleet_script_renew[] = FLEET_ALWAYS FLEET_NOW FLEET_ANEW FLEET_RECORDS
+    "local epoch, lease, mine = redis.call('GET', KEYS[3]) or '', tonumber(ARGV[5]), "
+    "tonumber(ARGV[4])\n"
+    "local crowd = crowded(KEYS[4], now, lease)\n"
+    "if crowd then return crowd end\n"
+    "local many = redis.call('HLEN', KEYS[4]) > " FLEET_LIST_MANY "\n"
     "local all = redis.call('HGETALL', KEYS[4])\n"
+    "local format = other_format(all, now, lease, ARGV[1], ARGV[7])\n"
+    "if format then return format end\n"
+    "local before, missing, out = '', '0', {}\n"
     "for i = 1, #all, 2 do\n"
-    "  local of, applied, until_ms = string.match(all[i + 1], '^%x+ (%d+) (%d+) (%d+)$')\n"
-    "  if not until_ms or tonumber(until_ms) + 3600000 < now then\n"
+    "  local r = record_of(all[i + 1])\n"
+    "  if all[i] == ARGV[1] then\n"
+    "    before = string.sub(all[i + 1], 1, 256)\n"
+    "  elseif not r or #all[i] > 64 or r.until_ms + 3600000 < now or (many and (r.until_ms < now "
+    "or r.until_ms > "
+    "now + lease)) then\n"
     "    redis.call('HDEL', KEYS[4], all[i])\n"
-    "  elseif of == epoch and tonumber(applied) > count then\n"
+    "  elseif r.of == epoch and r.applied > count then\n"
     "    begin_anew(ARGV[6])\n"
     "    return {''}\n"
     "  else\n"
@@ -99,7 +155,25 @@ static const char fleet_script_renew[] = FLEET_ALWAYS FLEET_NOW FLEET_ANEW
     "    out[#out + 1] = all[i + 1]\n"
     "  end\n"
     "end\n"
-    "return out\n";
+    "if epoch == ARGV[3] and mine > count then\n"
+    "  begin_anew(ARGV[6])\n"
+    "  return {''}\n"
+    "end\n"
+    "if epoch == ARGV[3] then\n"
+    "  local own = ARGV[2]..' '..ARGV[3]..' '..ARGV[4]..' '..string.format('%.0f', now + lease)..' "
+    "'..ARGV[8]\n"
+    "  redis.call('HSET', KEYS[4], ARGV[1], own)\n"
+    "  out[#out + 1] = ARGV[1]\n"
+    "  out[#out + 1] = own\n"
+    "end\n"
+    "if mine < count then\n"
+    "  local id = string.format('%.0f', mine + 1)..'-0'\n"
+    "  local next = redis.call('XRANGE', KEYS[1], id, '+', 'COUNT', 1)[1]\n"
+    "  if not next or next[1] ~= id then missing = '1' end\n"
+    "end\n"
+    "return {epoch, redis.call('GET', KEYS[2]) or '0', string.format('%.0f', now), before, "
+    "missing, "
+    "unpack(out)}\n";
 
 /* KEYS log count epoch; ARGV epoch, digits, what this host has applied, entries...: {epoch, number of
  * the last}. Nothing is added in another epoch. Where strangers have put their own ids into the log it

@@ -2,6 +2,7 @@
 /* fleet_watch: see fleet_watch.h. */
 #include "daemons/control/model/fleet_watch.h"
 #include "daemons/control/model/fleet.h"
+#include "daemons/control/model/fleet_object.h"
 #include "polder/conditions.h"
 
 #include <inttypes.h>
@@ -43,7 +44,7 @@ struct late {
 /* This host knows its own place best. */
 static uint64_t late_ms(const struct late *l, const struct fleet_host *h)
 {
-    if (!l->view->connected || !h->alive)
+    if (!l->view->connected || !h->alive || h->foreign)
         return 0; /* that is another condition, there */
     return fleet_watch_late_ms(l->watch, h->self ? l->view->applied : h->applied, l->now_ms);
 }
@@ -73,6 +74,56 @@ static void look_for_late_hosts(const struct late *l, struct condition_table *ta
                  l->view->last - applied, late_ms(l, h) / 1000);
         condition_raise(table, COND_FLEET_LAG, h->name, reason, real_ms);
     }
+}
+
+/* ---- versions ---- */
+
+/* False: it is as this host's, or not known. */
+static bool differs(const struct fleet_host *h, char *out, size_t size)
+{
+    if (h->self || h->foreign || !h->entry)
+        return false;
+    if (h->format != FLEET_FORMAT)
+        snprintf(out, size, "polderd %s has format %u of the store, this host %d: it cannot enter",
+                 h->program, h->format, FLEET_FORMAT);
+    else if (h->entry != FLEET_ENTRY_VERSION)
+        snprintf(out, size,
+                 "polderd %s writes entries of version %u, this host %d: what one "
+                 "invalidates empties the other's whole cache",
+                 h->program, h->entry, FLEET_ENTRY_VERSION);
+    else if (h->object != FLEET_OBJECT_VERSION)
+        snprintf(out, size,
+                 "polderd %s shares objects of version %u, this host %d: neither takes the other's",
+                 h->program, h->object, FLEET_OBJECT_VERSION);
+    else
+        return false;
+    return true;
+}
+
+static bool is_of_other_version(void *arg, const char *subject)
+{
+    const struct late *l = arg;
+    char reason[160];
+    if (l->view->other_format)
+        return condition_subject_is(subject, l->view->host);
+    for (uint32_t i = 0; i < l->view->n; i++)
+        if (condition_subject_is(subject, l->view->at[i].name) &&
+            differs(&l->view->at[i], reason, sizeof reason))
+            return true;
+    return false;
+}
+
+static void look_for_other_versions(const struct late *l, struct condition_table *table,
+                                    uint64_t real_ms)
+{
+    char reason[160];
+    condition_clear_except(table, COND_FLEET_VERSIONS, is_of_other_version, (void *)(uintptr_t)l,
+                           real_ms);
+    if (l->view->other_format)
+        condition_raise(table, COND_FLEET_VERSIONS, l->view->host, l->view->why, real_ms);
+    for (uint32_t i = 0; !l->view->other_format && i < l->view->n; i++)
+        if (differs(&l->view->at[i], reason, sizeof reason))
+            condition_raise(table, COND_FLEET_VERSIONS, l->view->at[i].name, reason, real_ms);
 }
 
 /* ---- the store ---- */
@@ -114,6 +165,7 @@ void fleet_watch_look(struct fleet_watch *w, const struct fleet_view *v,
         w->n_known = 0; /* what others do now is not known */
     }
     look_for_late_hosts(&(struct late){w, v, now_ms}, table, real_ms);
+    look_for_other_versions(&(struct late){w, v, now_ms}, table, real_ms);
     condition_set(table, COND_FLEET_NAME_TAKEN, v->host, v->name_taken, v->store, real_ms);
     condition_set(table, COND_FLEET_LEARNING, v->name, is_recent(w->anew_ms, FLEET_ANEW_MS, now_ms),
                   v->store, real_ms);
@@ -125,9 +177,9 @@ void fleet_watch_look(struct fleet_watch *w, const struct fleet_view *v,
 
 void fleet_watch_end(struct condition_table *table, uint64_t real_ms)
 {
-    static const enum condition_id all[] = {COND_FLEET_LAG, COND_FLEET_NAME_TAKEN,
-                                            COND_FLEET_LEARNING, COND_FLEET_STORE_CHANGED,
-                                            COND_FLEET_TWO_MASTERS};
+    static const enum condition_id all[] = {COND_FLEET_LAG,         COND_FLEET_NAME_TAKEN,
+                                            COND_FLEET_LEARNING,    COND_FLEET_STORE_CHANGED,
+                                            COND_FLEET_TWO_MASTERS, COND_FLEET_VERSIONS};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         condition_clear_except(table, all[i], NULL, NULL, real_ms);
 }

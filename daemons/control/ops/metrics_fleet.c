@@ -21,7 +21,7 @@ static uint32_t others_alive(const struct fleet_view *v)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < v->n; i++)
-        n += v->at[i].alive && !v->at[i].self;
+        n += v->at[i].alive && !v->at[i].self && !v->at[i].foreign;
     return n;
 }
 

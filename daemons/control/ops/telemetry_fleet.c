@@ -34,8 +34,9 @@ static void put_hosts(struct text *t, const struct fleet_view *v)
         const struct fleet_host *h = &v->at[i];
         text_put(t, "%s{\"self\":%s", i ? "," : "", h->self ? "true" : "false");
         put_text(t, "host", h->name);
-        put_text(t, "state", h->alive ? "member" : "cut off");
+        put_text(t, "state", h->foreign ? "stranger" : h->alive ? "member" : "cut off");
         put_place(t, v, h->applied, h->late_ms);
+        put_text(t, "version", h->program);
         text_put(t, ",\"leaseSeconds\":%.6g}", (double)h->lease_ms / 1000);
     }
     text_put(t, "]");
