@@ -11,6 +11,7 @@
  *   visitor.c  one keep-alive connection that survives being cut
  *   reader.c   processes that read at random and judge each answer
  *   writer.c   raises versions and invalidates, by the admin socket and by POST
+ *   trio.c     three machines whose packets to each other can be lost, with a store and a host each
  *   deaths.c   who kills whom, and what the house looks like afterwards
  *
  * Stories run for a few seconds in `make test`, and in full with POLDER_LONG=1 or `make chaos`.
