@@ -195,8 +195,12 @@ static void put_zsh(FILE *to)
     put_choice(to);
     fputs("_polderctl() {\n"
           "    local candidates _polderctl_at\n"
+          "    local -a all\n"
           "    _polderctl_choose \"${(@)words[2,CURRENT-1]}\"\n"
-          "    if [ -z \"$candidates\" ]; then _files; else compadd -- ${=candidates}; fi\n"
+          "    all=(${=candidates})\n"
+          "    (( $#all )) || { _files; return; }\n"
+          "    compadd -S '' -- ${(M)all:#*=}\n" /* a value follows at once */
+          "    compadd -- ${all:#*=}\n"
           "}\n"
           "_polderctl \"$@\"\n",
           to);

@@ -62,6 +62,7 @@ static void give_up(struct rpc_ask *a, const char *why)
 void rpc_client_fini(struct rpc_client *client)
 {
     while (!LIST_EMPTY(&client->asks))
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
         give_up(LIST_FIRST(&client->asks), "this process is stopping");
 }
 

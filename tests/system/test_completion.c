@@ -127,6 +127,26 @@ static void both_scripts_are_read_without_complaint(void **state)
     assert_int_equal(WEXITSTATUS(system(command)), 2);
 }
 
+/* zsh's own compadd is there only while a line is edited. */
+static void zsh_sets_no_space_before_a_value(void **state)
+{
+    char command[1024], out[1024];
+    (void)state;
+    if (system("command -v zsh >/dev/null"))
+        return;
+    snprintf(command, sizeof command,
+             "zsh -f -c 'compadd() { print -r -- \"$@\" }; words=(polderctl cache set \"\"); "
+             "CURRENT=4; source <(%s --completion zsh)' 2>&1",
+             built("polderctl"));
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    out[fread(out, 1, sizeof out - 1, f)] = 0;
+    assert_int_equal(pclose(f), 0);
+    assert_string_equal(out, "-S  -- ttl= ttl_negative= max_items= max_bytes= max_body= "
+                             "stale_while_revalidate= stale_if_error=\n"
+                             "-- --persist --json --help\n");
+}
+
 int main(void)
 {
     const struct CMUnitTest stories[] = {
@@ -134,6 +154,7 @@ int main(void)
         cmocka_unit_test(names_are_asked_of_the_daemon),
         cmocka_unit_test(names_are_not_run),
         cmocka_unit_test(both_scripts_are_read_without_complaint),
+        cmocka_unit_test(zsh_sets_no_space_before_a_value),
     };
     return run_with_backend(stories, &backend, answers);
 }
