@@ -166,6 +166,23 @@ static void complain(void *arg, const char *line)
     fail_msg("%s", line);
 }
 
+/* With its default, or as an example. */
+static void the_shipped_configuration_shows_every_key(void **state)
+{
+    (void)state;
+    read_page("systemd/polder.conf");
+    for (const struct config_row *row = config_rows; row < config_rows + CONFIG_ROWS; row++) {
+        const size_t len = strlen(row->key);
+        const char *at = page;
+        while ((at = strstr(at, row->key)) &&
+               (!strchr(" {#\n", at[-1]) || at[len + strspn(at + len, " ")] != '='))
+            at += len;
+        if (!at)
+            fail_msg("systemd/polder.conf lacks %s of %s", row->key,
+                     config_section_names[row->section]);
+    }
+}
+
 static void shipped_configurations_are_right(void **state)
 {
     (void)state;
@@ -216,6 +233,7 @@ int main(void)
         cmocka_unit_test(help_names_every_key_that_a_command_changes),
         cmocka_unit_test(polderctl_1_has_every_command),
         cmocka_unit_test(polder_metrics_7_has_every_name),
+        cmocka_unit_test(the_shipped_configuration_shows_every_key),
         cmocka_unit_test(shipped_configurations_are_right),
         cmocka_unit_test(the_shipped_socket_listens_where_the_shipped_file_says),
     };
