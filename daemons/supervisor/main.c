@@ -135,14 +135,19 @@ static void on_reload(struct ev_loop *loop, ev_signal *w, int revents)
         reload_and_tell(s);
 }
 
+static void conditions_path(const struct supervisor *s, char path[4096])
+{
+    mkdir(s->config->runtime_dir, 0755);
+    snprintf(path, 4096, "%s/conditions.page", s->config->runtime_dir);
+}
+
 /* Before anything is raised. Without the file raised conditions are only in the log. What the
  * program before has raised is still so. */
 static void conditions_begin(struct supervisor *s, bool resumes)
 {
     static struct shm_segment segment;
     char path[4096];
-    mkdir(s->config->runtime_dir, 0755);
-    snprintf(path, sizeof path, "%s/conditions.page", s->config->runtime_dir);
+    conditions_path(s, path);
     const int code =
         (resumes ? conditions_continue : conditions_open)(&segment, path, CONDITIONS_OF_SUPERVISOR);
     s->conditions = code < 0 ? NULL : conditions_of(&segment);
@@ -361,6 +366,9 @@ static int run_under_custodian(struct supervisor *s)
     c->restart.box = s->restart.box;
     open_for_all(s, c);
     c->passed = s->intake_passed;
+    char conditions[4096];
+    conditions_path(s, conditions);
+    conditions_make(conditions); /* its child inherits the filter, and may come before polderd */
     pin_program();
     c->filtered = sandbox_enter_or_warn(SANDBOX_CUSTODIAN, s->config->sandbox);
     return hold(s, c);

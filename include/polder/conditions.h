@@ -73,6 +73,8 @@ struct condition_table;
 int conditions_open(struct shm_segment *seg, const char *path, enum condition_owner owner);
 /* The same without clearing: in a program that has replaced another one in its process. */
 int conditions_continue(struct shm_segment *seg, const char *path, enum condition_owner owner);
+/* Only makes the file, where there is none: for a process whose children may not make files. */
+void conditions_make(const char *path);
 static inline struct condition_table *conditions_of(const struct shm_segment *seg)
 {
     return seg->base;

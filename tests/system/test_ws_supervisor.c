@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Stories of polderd beside a polder-supervisor that it has not started itself. */
+#include "unit.h"
 #include "ws_client.h"
 
 #include <signal.h>
@@ -60,6 +61,30 @@ static void a_supervisor_that_was_there_reads_the_file_again(void **state)
 }
 
 /* With a WebSocket open and a program told of an alert. */
+/* As units that start side by side do: both daemons show the conditions of both. */
+static void a_supervisor_that_comes_first_makes_the_table_of_conditions(void **state)
+{
+    (void)state;
+    struct house h;
+    struct unit u;
+    struct stat made, used;
+    char page[160];
+    house_start(&h, 1, "%s", "upstream \"u\" { server \"127.0.0.1:1\" { } }\n");
+    assert_int_equal(house_stop(&h), 0);
+    snprintf(page, sizeof page, "%.120s/run/conditions.page", h.dir);
+    assert_int_equal(unlink(page), 0);
+    house_write_conf(&h, 1, first);
+    unit_open(&u, &h, false);
+    unit_start(&u);
+    assert_int_equal(stat(page, &made), 0);
+    house_run(&h);
+    assert_int_equal(stat(page, &used), 0);
+    assert_int_equal(made.st_ino, used.st_ino);
+    assert_false(house_logged(&h, "conditions: cannot use"));
+    unit_close(&u);
+    house_remove(&h);
+}
+
 static void a_killed_master_takes_all_but_the_supervisor_along(void **state)
 {
     (void)state;
@@ -107,6 +132,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_killed_master_takes_all_but_the_supervisor_along),
         cmocka_unit_test(a_supervisor_that_was_there_reads_the_file_again),
+        cmocka_unit_test(a_supervisor_that_comes_first_makes_the_table_of_conditions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
