@@ -254,12 +254,6 @@ bool http_stream_begin(struct http_request *r, const char *type, http_gone_fn go
     return true;
 }
 
-void http_stream_end(struct http_request *r)
-{
-    r->gone = NULL;
-    request_enter(r, r->out_len ? HTTP_WRITING : HTTP_LINGERING);
-}
-
 static void stream_on(struct http_request *r)
 {
     r->out_len = r->sent = 0;

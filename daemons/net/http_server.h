@@ -14,7 +14,7 @@
  * answered exactly once, before the server is freed or after.
  *
  * A page may also be a stream (of events, say): http_stream_begin() instead of an answer, then
- * parts as they come, until http_stream_end() or until the client is gone. Its unsent data is
+ * parts as they come, until the client is gone. Its unsent data is
  * bounded: a client that does not keep up, or with a dead host, is disconnected. Streams do not
  * count as connections and are not closed to make room: their creator bounds their number.
  *
@@ -61,8 +61,6 @@ typedef void (*http_gone_fn)(void *arg);
 bool http_stream_begin(struct http_request *request, const char *type, http_gone_fn gone,
                        void *arg);
 void http_stream_put(struct http_request *request, const char *bytes, size_t len);
-/* The rest goes out, and gone is not called any more. */
-void http_stream_end(struct http_request *request);
 
 #define HTTP_PART_MAX (128u << 10)
 /* The next part of a body, at most HTTP_PART_MAX, which stays until the next call; *len 0: that was all. False: it cannot

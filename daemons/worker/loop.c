@@ -57,7 +57,7 @@ struct loop_watchers {
 
 /* ---- the time ---- */
 
-void loop_time(struct worker *w)
+static void loop_time(struct worker *w)
 {
     w->mono_ms = clock_mono_ms();
     w->real_ms = clock_real_ms();
@@ -85,7 +85,7 @@ static void loop_turn_at(struct worker *w, uint64_t due_ms)
     ev_timer_start(w->loop, t);
 }
 
-void loop_drain(struct worker *w)
+static void loop_drain(struct worker *w)
 {
     const uint64_t leave_by_ms = atomic_load(&w->slot->leave_by_ms);
     /* 0: the signal is not the master's */

@@ -138,7 +138,5 @@ void worker_close(struct worker *w);
 
 struct ev_loop *loop_open(struct worker *w);
 void loop_close(struct worker *w);
-void loop_time(struct worker *w);
-void loop_drain(struct worker *w);
 
 #endif

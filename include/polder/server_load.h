@@ -45,11 +45,9 @@ void server_load_end(const struct server_loads *l);
 bool server_load_retry(const struct server_loads *l, uint32_t percent);
 void server_load_retried(const struct server_loads *l);
 uint32_t server_load_retries(const struct server_loads *l);
-uint32_t server_load_requests(const struct server_loads *l);
 /* One more waits, where fewer than max do. */
 bool server_load_wait(const struct server_loads *l, uint32_t max);
 void server_load_waited(const struct server_loads *l);
-uint32_t server_load_waiting(const struct server_loads *l);
 /* The oldest request of this process that waits is so old; 0: none waits. */
 void server_load_waits_since(const struct server_loads *l, uint64_t since_ms);
 /* The slot whose request waits longest, and since when; 0: none waits anywhere. */

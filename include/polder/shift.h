@@ -17,23 +17,22 @@
 #define SHIFT_NAME   256
 #define SHIFT_REASON 320
 
-/* PHASE(id, name, text) */
+/* PHASE(id, name) */
 #define SHIFT_PHASE_TABLE(PHASE)                                                                   \
-    PHASE(SET, "set", "it stands as it was set; no guard watches it")                              \
-    PHASE(WATCHED, "watched", "its guard watches it")                                              \
-    PHASE(WALKING, "walking", "its guard watches it and takes it further")                         \
-    PHASE(STALLED, "stalled", "its time was over before it had passed; its guard watches it")      \
-    PHASE(ROLLED_BACK, "rolled_back", "its guard has rolled it back")                              \
-    PHASE(DONE, "done", "it is complete")                                                          \
-    PHASE(STOPPED, "stopped", "its guard was stopped")
+    PHASE(SET, "set")         /* it stands as it was set; no guard watches it */                   \
+    PHASE(WATCHED, "watched") /* its guard watches it */                                           \
+    PHASE(WALKING, "walking") /* its guard watches it and takes it further */                      \
+    PHASE(STALLED, "stalled") /* its time was over before it had passed; its guard watches it */   \
+    PHASE(ROLLED_BACK, "rolled_back") /* its guard has rolled it back */                           \
+    PHASE(DONE, "done")               /* it is complete */                                         \
+    PHASE(STOPPED, "stopped")         /* its guard was stopped */
 enum shift_phase {
-#define PHASE(id, name, text) SHIFT_##id,
+#define PHASE(id, name) SHIFT_##id,
     SHIFT_PHASE_TABLE(PHASE)
 #undef PHASE
         SHIFT_PHASES
 };
 const char *shift_phase_name(enum shift_phase phase);
-const char *shift_phase_text(enum shift_phase phase);
 
 struct shift_base {
     uint64_t id;     /* stats_server_id() */

@@ -121,8 +121,6 @@ bool shift_watch_passes(const struct shift_watch *w, uint64_t hold_ms, uint64_t 
 double shift_error_rate(const struct shift_watch *w, enum shift_side side); /* 0..1 */
 double shift_p95_s(const struct shift_watch *w, enum shift_side side);
 uint64_t shift_answers(const struct shift_watch *w, enum shift_side side);
-/* It gets no requests, while others would. */
-bool shift_watch_is_down(const struct shift_watch *w);
 /* One line, the numbers behind the verdict. */
 void shift_explain(const struct shift_watch *w, char *out, size_t size);
 

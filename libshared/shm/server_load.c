@@ -121,7 +121,7 @@ void server_load_end(const struct server_loads *l)
     take_one(l, COUNT(requests));
 }
 
-uint32_t server_load_requests(const struct server_loads *l)
+static uint32_t server_load_requests(const struct server_loads *l)
 {
     return sum_of(l, COUNT(requests));
 }
@@ -144,11 +144,6 @@ bool server_load_retry(const struct server_loads *l, uint32_t percent)
 void server_load_retried(const struct server_loads *l)
 {
     take_one(l, COUNT(retries));
-}
-
-uint32_t server_load_waiting(const struct server_loads *l)
-{
-    return sum_of(l, COUNT(waiting));
 }
 
 bool server_load_wait(const struct server_loads *l, uint32_t max)

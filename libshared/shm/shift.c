@@ -15,22 +15,15 @@ struct shift_page {
     struct shift_row row[SHIFT_ROWS];
 };
 
-static const struct {
-    const char *name, *text;
-} phases[SHIFT_PHASES] = {
-#define PHASE(id, name, text) {name, text},
+static const char *const phase_names[SHIFT_PHASES] = {
+#define PHASE(id, name) name,
     SHIFT_PHASE_TABLE(PHASE)
 #undef PHASE
 };
 
 const char *shift_phase_name(enum shift_phase phase)
 {
-    return phase < SHIFT_PHASES ? phases[phase].name : "unknown";
-}
-
-const char *shift_phase_text(enum shift_phase phase)
-{
-    return phase < SHIFT_PHASES ? phases[phase].text : "unknown";
+    return phase < SHIFT_PHASES ? phase_names[phase] : "unknown";
 }
 
 size_t shift_page_size(void)

@@ -106,8 +106,8 @@ static bool is_alone_in_it(const struct shift_watch *w)
     return shift_error_rate(w, SHIFT_NEW) > 2 * shift_error_rate(w, SHIFT_OTHER);
 }
 
-/* Where none of the others is up, going back would not help. */
-bool shift_watch_is_down(const struct shift_watch *w)
+/* It gets no requests, while others would. Where none of them is up, going back would not help. */
+static bool shift_watch_is_down(const struct shift_watch *w)
 {
     return w->last[SHIFT_NEW].out != SHIFT_IN && w->last[SHIFT_OTHER].up;
 }

@@ -38,7 +38,7 @@ bool ring_put(struct ring *r, uint32_t n)
     return true;
 }
 
-bool ring_take(struct ring *r, uint32_t *n)
+static bool ring_take(struct ring *r, uint32_t *n)
 {
     if (!r->n)
         return false;

@@ -26,7 +26,6 @@ void survivor_free_block(struct survivor *v, struct buffer *b);
 /* The custodian lets go of what it holds for it. */
 void survivor_let(struct survivor *v, struct slot *slot);
 bool ring_put(struct ring *r, uint32_t n);
-bool ring_take(struct ring *r, uint32_t *n);
 /* Sends a note about this slot; false: the custodian does not take it. */
 bool survivor_tell(struct survivor *v, enum note_kind kind, uint32_t number, int fd);
 #endif
