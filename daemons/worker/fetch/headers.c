@@ -112,7 +112,7 @@ static bool not_stored(const struct h1_head *head, const struct h1_field *f,
                        const struct policy_response *resp)
 {
     if (f->id == H1_CONTENT_RANGE && head->status == 206)
-        return true; /* partial_put_range() writes that of what is stored */
+        return true; /* record_put_head() writes that of what is stored */
     if (f->id == H1_AGE || f->id == H1_RATELIMIT || f->id == H1_RATELIMIT_POLICY ||
         f->id == H1_X_REQUEST_ID)
         return true;

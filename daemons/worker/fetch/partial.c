@@ -311,14 +311,3 @@ bool partial_place(const struct worker *w, const struct part *part, struct cache
         part_key(w, key, key);
     return true;
 }
-
-void partial_put_range(struct h1_out *o, const struct part *part)
-{
-    h1_puts(o, "Content-Range: bytes ");
-    h1_put_u64(o, part->span.first);
-    h1_put(o, "-", 1);
-    h1_put_u64(o, part->span.last);
-    h1_put(o, "/", 1);
-    h1_put_u64(o, part->span.size);
-    h1_put(o, "\r\n", 2);
-}

@@ -41,7 +41,6 @@ struct part *partial_begin(struct fetch *ex, const struct h1_head **head,
                            struct policy_response *resp);
 /* Where it goes, from where the whole would. False: nowhere. */
 bool partial_place(const struct worker *w, const struct part *part, struct cache_key *key);
-void partial_put_range(struct h1_out *o, const struct part *part);
 void partial_free(struct part *part);
 
 #endif

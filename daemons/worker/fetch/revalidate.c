@@ -8,6 +8,7 @@
 #include "daemons/worker/fetch/content.h"
 #include "daemons/worker/fetch/fetch.h"
 #include "daemons/worker/fetch/fleet_offer.h"
+#include "daemons/worker/fetch/record.h"
 #include "daemons/worker/message/guard.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/message/identity.h"
@@ -246,9 +247,8 @@ bool revalidate_stored(struct fetch *ex, const struct h1_head *head)
     /* Fields that a 200 may not bring into the store, a 304 may not either; but the client gets all
      * of them. */
     struct h1_out o = {w->texts->scratch, w->texts->scratch + H1_HEAD_MAX, false};
-    cache_store_put_head(&o, w, merged, refused ? NULL : &resp, NULL,
-                         rec.flags & CACHE_COMPRESSIBLE);
-    cache_store_set_times(&rec, ex, &resp);
+    record_put_head(&o, w, merged, refused ? NULL : &resp, NULL, rec.flags & CACHE_COMPRESSIBLE);
+    record_set_times(&rec, ex, &resp);
     if (refused) {
         ex->not_stored = refused;
         if (delete)
@@ -264,7 +264,7 @@ bool revalidate_stored(struct fetch *ex, const struct h1_head *head)
     fleet_offer_renewed(ex);
     if (resp.omits_set_cookie) {
         o = (struct h1_out){w->texts->scratch, w->texts->scratch + H1_HEAD_MAX, false};
-        cache_store_put_head(&o, w, merged, NULL, NULL, rec.flags & CACHE_COMPRESSIBLE);
+        record_put_head(&o, w, merged, NULL, NULL, rec.flags & CACHE_COMPRESSIBLE);
         if (!o.overflow)
             rehead(ex, &rec, (size_t)(o.at - w->texts->scratch));
     }

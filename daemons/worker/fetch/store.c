@@ -16,6 +16,7 @@
 #include "daemons/worker/message/identity.h"
 #include "daemons/worker/fetch/invalidate.h"
 #include "daemons/worker/fetch/partial.h"
+#include "daemons/worker/fetch/record.h"
 #include "daemons/worker/message/request.h"
 #include "daemons/worker/fetch/headers.h"
 #include "daemons/worker/cache/compress_stored.h"
@@ -26,7 +27,6 @@
 #include "daemons/worker/worker.h"
 #include "daemons/worker/message/messages.h"
 #include "daemons/worker/message/route_state.h"
-#include "polder/coding.h"
 #include "polder/field.h"
 #include "polder/inval.h"
 #include "polder/policy.h"
@@ -37,14 +37,12 @@
 #include <strings.h>
 #include <xxhash.h>
 
-#define NAMES_MAX 1024
-
 struct store_stream {
     struct cache_record record;
     struct cache_key primary; /* where the vary_record of a varying response goes */
     char *text;               /* url, vary, head */
     size_t text_len;
-    char names[NAMES_MAX]; /* of Vary, lower case, a line each */
+    char names[RECORD_NAMES_MAX]; /* of Vary, lower case, a line each */
     uint32_t names_len;
     bool inherits; /* they are those of what is stored */
     char *body;    /* inline body, or the chunk being filled */
@@ -115,123 +113,9 @@ static void cache_store_refused(struct fetch *ex, enum policy_store why)
 
 /* ---- what the head says ---- */
 
-static bool name_known(const char *names, uint32_t len, const char *name, size_t name_len)
-{
-    for (uint32_t i = 0; i < len;) {
-        const char *stop = memchr(names + i, '\n', len - i);
-        const size_t n = (size_t)(stop - (names + i));
-        if (n == name_len && !memcmp(names + i, name, n))
-            return true;
-        i += (uint32_t)n + 1;
-    }
-    return false;
-}
-
-/* Fields that the backend gets from us, other than the client sent them: what varies by them cannot
- * be told from the request. (Scheme and host are part of the key.) */
-static bool is_ours(const char *name, size_t len)
-{
-    static const char *const names[] = {"x-forwarded-for", "forwarded",  "via",
-                                        "x-request-id",    "connection", "host"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strlen(names[i]) == len && !memcmp(names[i], name, len))
-            return true;
-    return false;
-}
-
-/* The names of all Vary lines. False: too many to be worth a cache, or one that we cannot judge. */
-static bool read_vary(struct store_stream *s, const struct h1_head *head, bool plain)
-{
-    struct h1_vary walk = {0};
-    struct str name;
-    unsigned count = 0;
-    while (h1_vary_next(head, &walk, &name)) {
-        char lower[128];
-        if (name.len >= sizeof lower || ++count > CACHE_VARY_MAX ||
-            s->names_len + name.len + 1 > sizeof s->names)
-            return false;
-        for (size_t i = 0; i < name.len; i++)
-            lower[i] =
-                name.at[i] >= 'A' && name.at[i] <= 'Z' ? (char)(name.at[i] | 0x20) : name.at[i];
-        if (is_ours(lower, name.len))
-            return false;
-        if (plain && name.len == 15 && !memcmp(lower, "accept-encoding", 15))
-            continue; /* the backend is asked the same for every client */
-        if (name_known(s->names, s->names_len, lower, name.len))
-            continue;
-        memcpy(s->names + s->names_len, lower, name.len);
-        s->names_len += (uint32_t)name.len;
-        s->names[s->names_len++] = '\n';
-    }
-    return true;
-}
-
-void cache_store_put_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
-                          const struct policy_response *resp, const struct part *part,
-                          bool compressible)
-{
-    if (part && part->complete)
-        h1_put_status_line(o, 200, (struct str){0});
-    else
-        h1_put_status_line(o, head->status, head->reason);
-    response_fields(o, head, resp, compressible, false);
-    if (part && !part->complete)
-        partial_put_range(o, part);
-    if (!h1_find(head, H1_DATE))
-        h1_put(o, w->date.line, w->date.len);
-}
-
-void cache_store_set_times(struct cache_record *rec, const struct fetch *ex,
-                           const struct policy_response *resp)
-{
-    const struct worker *w = ex->worker;
-    struct policy_freshness fresh;
-    policy_freshness_of(&ex->req.policy, resp, &w->routes[ex->req.route->index].settings,
-                        ex->sent_real_ms, w->real_ms, &fresh);
-    rec->fetch_seq = ex->fetch_seq;
-    rec->received_ms = w->real_ms;
-    rec->fresh_until_ms = fresh.fresh_until_ms;
-    rec->swr_until_ms = fresh.swr_until_ms;
-    rec->sie_until_ms = fresh.sie_until_ms;
-    rec->age_s = fresh.age_s;
-    rec->flags = (rec->flags & ~(uint32_t)(CACHE_MUST_REVALIDATE | CACHE_NO_CACHE | CACHE_AUTH_OK |
-                                           CACHE_FOR_OTHERS | CACHE_SOFTENED | CACHE_FROM_FLEET)) |
-                 fresh.flags;
-    rec->fetch_ns = ex->fetch_ns;
-    rec->last_modified_ms = resp->has_last_modified && resp->last_modified > 0
-                                ? (uint64_t)resp->last_modified * 1000
-                                : 0;
-    rec->flags |= resp->has_last_modified ? CACHE_HAS_LAST_MODIFIED : 0;
-}
-
-/* Is it worth having in content codings, and may it be (RFC 9110 7.7, RFC 9111 5.2.2.6)? */
-static bool compressible(const struct fetch *ex, const struct h1_head *head,
-                         const struct policy_response *resp)
-{
-    const struct config_cache *cache = ex->req.route->cache;
-    const struct h1_field *type = h1_only(head, H1_CONTENT_TYPE);
-    if (!cache->n_compress || !ex->for_store || head->status != 200 || !type ||
-        h1_find(head, H1_CONTENT_ENCODING) || resp->cc.flags & FIELD_CC_NO_TRANSFORM)
-        return false;
-    if (resp->complete_length_known && resp->length < cache->compress_min)
-        return false;
-    return coding_type_is_compressible(type->value) && !content_is_vouched_for(head);
-}
-
 bool cache_store_compressible(const struct fetch *ex)
 {
     return ex->store && ex->store->record.flags & CACHE_COMPRESSIBLE;
-}
-
-/* Was it fetched with Origin, or does it state its CORS fields without? */
-static bool suits_origins(const struct h1_head *request, const struct h1_head *response)
-{
-    if (h1_find(request, H1_ORIGIN))
-        return true;
-    for (uint32_t i = 0; i < response->n_fields; i++)
-        if (field_is(response->field[i].name, "access-control-allow-origin"))
-            return true;
-    return false;
 }
 
 /* A response without Vary, of a URL that is known to vary: it is stored as the variant of its
@@ -264,7 +148,7 @@ static bool fill(struct fetch *ex, struct store_stream *s, const struct h1_head 
         cache_store_refused(ex, POLICY_NO_TAGS);
         return false;
     }
-    if (!read_vary(s, head, request_asks_plain(r))) {
+    if (!record_read_vary(head, request_asks_plain(r), s->names, &s->names_len)) {
         cache_store_refused(ex, POLICY_NO_VARY);
         return false;
     }
@@ -281,11 +165,11 @@ static bool fill(struct fetch *ex, struct store_stream *s, const struct h1_head 
         rec->flags = CACHE_HAS_ETAG | CACHE_ETAG_OURS;
     if (r->post)
         rec->flags |= CACHE_FROM_POST;
-    if (suits_origins(r->head, head))
+    if (record_suits_origins(r->head, head))
         rec->flags |= CACHE_ORIGIN_OK;
-    if (compressible(ex, head, resp))
+    if (record_is_compressible(ex, head, resp))
         rec->flags |= CACHE_COMPRESSIBLE;
-    cache_store_set_times(rec, ex, resp);
+    record_set_times(rec, ex, resp);
     if (r->has_identity)
         rec->flags |= CACHE_BY_IDENTITY;
     if (r->policy.identity == POLICY_PARTITION ||
@@ -304,7 +188,7 @@ static bool fill(struct fetch *ex, struct store_stream *s, const struct h1_head 
     if (s->part && !partial_place(w, s->part, &rec->key))
         return false;
     const char *head_at = o.at;
-    cache_store_put_head(&o, w, head, resp, s->part, rec->flags & CACHE_COMPRESSIBLE);
+    record_put_head(&o, w, head, resp, s->part, rec->flags & CACHE_COMPRESSIBLE);
     if (o.overflow)
         return false;
     rec->head_len = (uint32_t)(o.at - head_at);

@@ -4,6 +4,7 @@
  *
  *   store.c       begins, feeds and ends the record in the keeper's ring
  *   tags.c        the tags that it can be invalidated by, of the origin found by origin.c
+ *   record.c      what the head becomes in it: record.h
  *   revalidate.c  what renews a stored response without its body
  *
  * A response is being stored while fetch.store is set. The fetch owns that.
@@ -38,13 +39,6 @@ bool cache_store_compressible(
     const struct fetch *ex); /* copies in codings will be kept of what is stored */
 void cache_store_free(struct fetch *ex);
 bool cache_store_outlives_client(const struct fetch *ex); /* goes on being stored without it */
-/* The head as it goes into the store. part: the part that the body is; NULL: a whole one. */
-void cache_store_put_head(struct h1_out *o, const struct worker *w, const struct h1_head *head,
-                          const struct policy_response *resp, const struct part *part,
-                          bool compressible);
-/* When it was received, until when it may be used, and by which requests. */
-void cache_store_set_times(struct cache_record *rec, const struct fetch *ex,
-                           const struct policy_response *resp);
 
 /* ---- tags.c ---- */
 /* The slots of the tags of the response to r, as of its origin, into rec. False: more than a record
