@@ -2,6 +2,7 @@
 /* client_events: see client_events.h. */
 #include "daemons/worker/client_events.h"
 #include "daemons/worker/background/budget.h"
+#include "daemons/worker/request/limits.h"
 #include "daemons/worker/request/long_poll.h"
 #include "daemons/worker/cache/lookup.h"
 #include "daemons/worker/client/client.h"
@@ -158,6 +159,7 @@ void client_events_init(struct worker *w)
     static const struct hold_ops hold_ops = {long_poll_unchanged, long_poll_for_fetch};
     w->clients->ops = &ops;
     w->fetches->look_again = request_look_again;
+    w->long_polls->again = w->limits->waiters.again = request_again;
     w->lookups->hold_ops = &hold_ops;
     w->lookups->hit_ops = &hit_ops;
 }

@@ -134,7 +134,7 @@ static void launch(struct worker *w, int i)
 {
     const struct refresh *t = w->background->refresh;
     const struct candidate *c = &t->at[i];
-    const struct request_again what = {
+    const struct request_replay what = {
         .bytes = t->head[i], .len = c->len, .peer = &c->peer, .anonymous = c->anonymous};
     struct hit_found found = {0};
     struct fetch_permit permit;

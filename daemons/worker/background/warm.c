@@ -103,7 +103,7 @@ static bool is_due(const struct warm_entry *e, const struct request *r, uint64_t
 static bool look(struct warm *warm, struct warm_entry *e)
 {
     struct worker *w = warm->worker;
-    const struct request_again what = {.bytes = e->head, .len = e->len};
+    const struct request_replay what = {.bytes = e->head, .len = e->len};
     struct hit_found found = {0};
     struct request r;
     uint64_t left = 0, life = 0;

@@ -147,7 +147,7 @@ static bool is_stored(const struct request *r, struct warm_url *u, struct hit_fo
 /* The request that would ask for it; its texts lie in the worker's scratches. */
 static bool request_of(struct worker *w, const struct warm_url *u, struct request *r)
 {
-    const struct request_again what = {.bytes = u->head, .len = u->len};
+    const struct request_replay what = {.bytes = u->head, .len = u->len};
     return request_background(w, NULL, &what, r);
 }
 

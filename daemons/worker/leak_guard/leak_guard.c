@@ -289,7 +289,7 @@ static bool prepare(struct guard_check *k, struct request *r)
     size_t scanned = 0;
     if (h1_parse_request(k->bytes, k->head_len, &scanned, &w->head, &problem) != H1_DONE)
         return false;
-    const struct request_again what = {
+    const struct request_replay what = {
         .bytes = w->texts->scratch,
         .len = guard_fields_write(&k->fields, &w->head, guard_experiment_omits(&k->trial),
                                   w->texts->scratch, sizeof w->texts->scratch)};

@@ -29,6 +29,7 @@ struct client;
 struct exempt;
 struct limit_waiter;
 struct request;
+struct request_replay;
 struct stats_limit_row;
 struct worker;
 
@@ -89,6 +90,8 @@ struct limit_waiters {
     TAILQ_HEAD(limit_waiter_list, limit_waiter) all; /* the first one is due first */
     uint32_t n;
     ev_timer timer;
+    void (*again)(struct client *c,
+                  const struct request_replay *again); /* takes the steps of one */
     uint8_t secret[FLEET_GRANTS_SECRET];
 };
 

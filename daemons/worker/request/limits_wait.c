@@ -97,12 +97,12 @@ static void go_on(struct limit_waiter *p)
 {
     struct client *c = p->client;
     struct worker *w = c->worker;
-    const struct request_again what = {
+    const struct request_replay what = {
         .bytes = p->head, .len = p->len, .charge_by_ms = p->until_ms};
     c->waiter = NULL;
     TAILQ_REMOVE(&w->limits->waiters.all, p, entry);
     w->limits->waiters.n--;
-    request_again(c, &what);
+    w->limits->waiters.again(c, &what);
     client_schedule(c);
     free(p);
 }

@@ -288,11 +288,11 @@ bool long_poll_describe(struct client *c, struct request *r)
 static void again(struct held *h, bool wait, bool tried)
 {
     struct client *c = h->client;
-    struct request_again what = {.until_ms = h->until_ms,
-                                 .wait_s = wait ? h->wait_s : 0,
-                                 .waited_s = h->wait_s,
-                                 .tried = tried,
-                                 .len = h->head_len};
+    struct request_replay what = {.until_ms = h->until_ms,
+                                  .wait_s = wait ? h->wait_s : 0,
+                                  .waited_s = h->wait_s,
+                                  .tried = tried,
+                                  .len = h->head_len};
     char *bytes = malloc(h->head_len + 1);
     if (!bytes) {
         client_break(c);
@@ -301,7 +301,7 @@ static void again(struct held *h, bool wait, bool tried)
     memcpy(bytes, h->head, h->head_len);
     long_poll_drop(c);
     what.bytes = bytes;
-    request_again(c, &what);
+    c->worker->long_polls->again(c, &what);
     free(bytes);
     client_schedule(c);
 }
@@ -371,7 +371,7 @@ static bool fetch_for_holders(struct watch *x)
     struct worker *w = x->worker;
     const struct held *h = LIST_FIRST(&x->holders);
     struct hit_found found = {.key = x->key};
-    struct request_again what = {.bytes = h->head, .len = h->head_len, .anonymous = x->anonymous};
+    struct request_replay what = {.bytes = h->head, .len = h->head_len, .anonymous = x->anonymous};
     struct request r;
     if (!request_background(w, h->client, &what, &r))
         return false;

@@ -17,6 +17,7 @@
 struct client;
 struct hit_found;
 struct request;
+struct request_replay;
 struct worker;
 
 LIST_HEAD(watch_list, watch);
@@ -24,7 +25,9 @@ struct long_polls {
     struct watch_list *watches; /* buckets by key; NULL: never needed */
     struct watch_list new_watches, dead_watches;
     uint32_t n_watches, n_held;
-    ev_timer scan; /* looks at all watches a little later */
+    void (*again)(struct client *c,
+                  const struct request_replay *again); /* takes the steps of one that is let go */
+    ev_timer scan;                                     /* looks at all watches a little later */
     double scanned_s;
 };
 

@@ -8,7 +8,7 @@
 #include "daemons/worker/request/steps.h"
 #include "daemons/worker/worker.h"
 
-const struct h1_head *request_parse_again(struct worker *w, const struct request_again *again)
+const struct h1_head *request_parse_again(struct worker *w, const struct request_replay *again)
 {
     enum problem problem;
     size_t scanned = 0;
@@ -28,7 +28,7 @@ bool request_held(struct client *c, const char *bytes, size_t len, struct reques
     return request_locate(c->worker, r) == 0;
 }
 
-bool request_background(struct worker *w, struct client *c, const struct request_again *again,
+bool request_background(struct worker *w, struct client *c, const struct request_replay *again,
                         struct request *r)
 {
     const struct h1_head *head = request_parse_again(w, again);

@@ -43,9 +43,9 @@ struct passage {
     struct client *client;
     const char *bytes; /* of its head, and what follows */
     size_t len, used;
-    const struct request_again *again; /* NULL: it is new */
-    struct fetch *waited;              /* its own, which has waited for another's; NULL */
-    struct stats_slab *counts;         /* of a probe: where others count; NULL */
+    const struct request_replay *again; /* NULL: it is new */
+    struct fetch *waited;               /* its own, which has waited for another's; NULL */
+    struct stats_slab *counts;          /* of a probe: where others count; NULL */
     struct limit_bill *bill;
     uint64_t limit_key[CONFIG_ROUTE_LIMITS_MAX]; /* 0: exempt */
     bool keys_known;
@@ -134,7 +134,7 @@ size_t request_read(struct client *c, const char *at, size_t len)
     return read_new(c, at, len, &bill);
 }
 
-void request_again(struct client *c, const struct request_again *again)
+void request_again(struct client *c, const struct request_replay *again)
 {
     struct limit_bill bill = {.paid = !again->charge_by_ms,
                               .last =
@@ -249,7 +249,7 @@ static bool answered_by_method(const struct request *r)
 static enum step_result step_identify(struct passage *p)
 {
     struct worker *w = p->worker;
-    const struct request_again *again = p->again;
+    const struct request_replay *again = p->again;
     request_identify(w, p->client, &w->head, NULL, &p->r);
     if (p->r.probe)
         p->counts = uncounted_begin(w);

@@ -21,8 +21,7 @@ struct worker;
 /* client_ops.head(): bytes of a request's head, and what follows it. Returns how many were used; 0:
  * more of it must come. */
 size_t request_read(struct client *c, const char *at, size_t len);
-/* Processes a request that was held again. */
-struct request_again {
+struct request_replay {
     const char *bytes; /* its head */
     size_t len;
     const struct clientip *peer; /* its address, if the client has left; NULL: Polder's own */
@@ -32,7 +31,8 @@ struct request_again {
     bool tried;
     bool anonymous; /* without identity fields, unless the copies of its route are partitioned */
 };
-void request_again(struct client *c, const struct request_again *again);
+/* Processes a request that was held again: long_polls.again(), limit_waiters.again(). */
+void request_again(struct client *c, const struct request_replay *again);
 /* fetches.look_again() */
 void request_look_again(struct fetch *ex);
 
@@ -40,13 +40,13 @@ void request_look_again(struct fetch *ex);
 /* A request whose client leaves while it is held. False: its head cannot be parsed. */
 bool request_held(struct client *c, const char *bytes, size_t len, struct request *r);
 /* The same request as a plain GET without its client, for a fetch behind. False: it has no key. */
-bool request_background(struct worker *w, struct client *c, const struct request_again *again,
+bool request_background(struct worker *w, struct client *c, const struct request_replay *again,
                         struct request *r);
 /* The head, in worker.head. NULL: it is not understood, or not whole. */
-const struct h1_head *request_parse_again(struct worker *w, const struct request_again *again);
+const struct h1_head *request_parse_again(struct worker *w, const struct request_replay *again);
 
 /* ---- identify.c ---- */
-/* What the head says by itself: client and target. Begins *r. peer: see request_again. */
+/* What the head says by itself: client and target. Begins *r. peer: see request_replay. */
 void request_identify(struct worker *w, struct client *c, const struct h1_head *head,
                       const struct clientip *peer, struct request *r);
 
