@@ -12,6 +12,7 @@
 #include "daemons/keeper/inspect/explain.c"
 #include "daemons/keeper/removals.c"
 #include "daemons/keeper/store/store.c"
+#include "daemons/keeper/store/rebuild.c"
 #include "daemons/keeper/store/object.c"
 #include "daemons/keeper/store/read.c"
 #include "daemons/keeper/store/deferred_free.c"

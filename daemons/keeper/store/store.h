@@ -4,6 +4,7 @@
  * this folder use LMDB:
  *
  *   store.c          the environment, the private tables, transactions
+ *   rebuild.c        makes those tables of what is in it
  *   read.c           records, cursors, readers
  *   object.c         objects are put, renewed, removed
  *   deferred_free.c  chunks that a worker may still be sending
@@ -129,8 +130,11 @@ int store_grow(struct store *s, uint64_t map_bytes);
 bool store_can_cut(const struct store *s, uint64_t *map_bytes);
 /* Gives the rest back to the disk. No transaction may be open. */
 void store_cut(struct store *s, uint64_t map_bytes);
+
+/* ---- rebuild.c ---- */
 /* Reads the private tables from the database. STORE_DAMAGED where it contradicts itself. */
 int store_rebuild(struct store *s);
+void store_clear_tables(struct store *s); /* as of an empty store */
 
 struct store_meta {
     uint32_t format;
