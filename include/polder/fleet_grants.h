@@ -5,7 +5,7 @@
  * The store of the fleet counts each key in windows of its own clock: one at a time (fixed), six
  * sub-windows of window/5 together (sliding, as in limit.h), or a bucket (gcra). A host takes some
  * requests of a key at once: they are deducted there before they are used here, and end with their
- * (sub-)window, or a tenth of the window later (gcra: the newest of them). So whatever hosts do, and whichever dies, the
+ * (sub-)window, or some time later (gcra: FLEET_LASTS_MS, all when the newest does). So whatever hosts do, and whichever dies, the
  * sum over all is never above the limit. What a host has taken and not used it gives back when it
  * asks again.
  *
@@ -40,6 +40,7 @@
 #define FLEET_SHARE_WHOLE     1000000u
 #define FLEET_SHARE_UNKNOWN   (FLEET_SHARE_WHOLE / 10) /* of a host that was never a member */
 #define FLEET_GRANTS_SECRET   192
+#define FLEET_LASTS_MS        1000 /* what is taken of gcra: so long or the window; or a tenth of it */
 
 struct fleet_grant {
     _Alignas(64) uint64_t cell[2]; /* the key, and the word; together by compare-and-swap alone */
@@ -196,8 +197,8 @@ void fleet_grants_renounce(struct fleet_grants *g);
  * begin later. So the first request may come when none of what they have used is in the same window:
  * one window after the end of the lease, where windows of the store's clock are counted (fixed); after
  * the sub-window in which the lease has ended and all of a window after it, so 1.2 windows (sliding);
- * and when the bucket has flown out, into which what they held may have gone for a tenth of a window
- * more, 1.1 windows (gcra).
+ * and when the bucket has flown out, into which what they held may have gone for a while, 1.1 windows,
+ * or one and up to FLEET_LASTS_MS (gcra).
  */
 uint32_t fleet_share_of(struct fleet_grants *g, const struct fleet_terms *terms, uint64_t now_ms,
                         uint64_t *wait_ms);

@@ -427,13 +427,19 @@ uint32_t fleet_lease_for(const struct fleet_grants *g, const struct fleet_want *
     return ask->algorithm == RUNTIME_GCRA && lease > 1 ? lease / 2 : lease;
 }
 
+static uint64_t lasts(uint64_t window_ms)
+{
+    const uint64_t brief_ms = window_ms < FLEET_LASTS_MS ? window_ms : FLEET_LASTS_MS;
+    return window_ms / 10 > brief_ms ? window_ms / 10 : brief_ms;
+}
+
 /* The clock of the store is another one, and so long later it may be a thousandth ahead. */
 static uint64_t begins_after(const struct fleet_terms *t)
 {
-    const uint64_t tenths = t->algorithm == RUNTIME_FIXED  ? 10
-                            : t->algorithm == RUNTIME_GCRA ? 11
-                                                           : 12;
-    return t->window_ms * tenths / 10 + t->window_ms / 1000 + 2 * CLOCK_COARSE_MS + 1;
+    const uint64_t more_ms = t->algorithm == RUNTIME_FIXED  ? 0
+                             : t->algorithm == RUNTIME_GCRA ? lasts(t->window_ms)
+                                                            : t->window_ms / 5;
+    return t->window_ms + more_ms + t->window_ms / 1000 + 2 * CLOCK_COARSE_MS + 1;
 }
 
 /* That it is used is noted before it is looked whether it may be: whoever has taken it away knows of

@@ -285,7 +285,8 @@ static void a_share_is_used_from_the_first_window_that_begins_after_the_lease(vo
         uint64_t from_ms, to_ms;
     } limits[] = {{{1000, 100, RUNTIME_FIXED}, 1000, 1020},
                   {{1000, 100, RUNTIME_SLIDING}, 1200, 1220},
-                  {{1000, 100, RUNTIME_GCRA}, 1100, 1120},
+                  {{1000, 100, RUNTIME_GCRA}, 2000, 2020},
+                  {{60000, 100, RUNTIME_GCRA}, 66000, 66100},
                   {{3600000, 100, RUNTIME_FIXED}, 3600000, 3604000}};
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         const struct fleet_terms *t = &limits[i].terms;
@@ -457,6 +458,9 @@ static void a_bucket_has_all_of_the_limit(void **state)
     assert_int_equal(take_from("42", "0", HOUR_GCRA, &ms), 10);
     assert_int_equal(ms, 360000);
     redis_do(&redis, "DEL polder:{x}:limit:1");
+    assert_int_equal(take_from("42", "0", "1000 0 100 10 1", &ms), 10);
+    assert_int_equal(ms, 1000); /* a store may be far away */
+    redis_do(&redis, "DEL polder:{x}:limit:1");
     assert_int_equal(take_up("100 0 1 10 1"), 1); /* the smallest of all has one */
 }
 
@@ -485,6 +489,9 @@ static void minutes_pass(unsigned minutes)
         "  local n, gone, held, asked = string.match(all[i + 1], '^(%d+) (%d+) (%S+) (%d+)$')\n"
         "  if all[i] == 'g' then\n"
         "    redis.call('HSET', KEYS[1], 'g', string.format('%s %.0f %s', l, t - ARGV[1], rest))\n"
+        "  elseif string.match(all[i], '^%d+ %d+ %d+$') then\n"
+        "    redis.call('HSET', KEYS[1], all[i], string.format('%s %s %.0f', l, t, rest - "
+        "ARGV[1]))\n"
         "  elseif n then\n"
         "    redis.call('HSET', KEYS[1], all[i], string.format('%s %.0f %s %.0f', n, "
         "gone - ARGV[1], held, asked - ARGV[1]))\n"
@@ -743,6 +750,41 @@ static void windows_of_other_hosts_count_where_they_overlap(void **state)
     assert_int_equal(take_up(HOUR_SLIDING), 10);
 }
 
+/* From so many a day to fewer a second: a day's count says nothing of the last seconds for long. */
+static void what_other_windows_have_counts_while_it_may_be_in_ones_own(void **state)
+{
+    (void)state;
+    uint64_t ms;
+    begin_epoch();
+    assert_int_equal(take_up("86400000 1 100 10 1"), 100);
+    assert_int_equal(take_from("42", "0", "1000 1 10 10 1", &ms), 0);
+    assert_in_range(ms, 1, 1000);
+    assert_int_equal(take_from("42", "0", "200 6 10 10 1", &ms), 0);
+    assert_in_range(ms, 1, 1200);
+    assert_int_equal(take_from("42", "0", "1000 0 10 10 1", &ms), 0);
+    assert_in_range(ms, 1, 1000);
+    minutes_pass(1);
+    assert_int_equal(take_up("1000 0 10 10 1"), 10);
+    minutes_pass(1);
+    assert_int_equal(take_up("1000 1 10 10 1"), 10);
+    assert_int_equal(take_from("42", "0", "86400000 1 100 10 1", &ms), 0);
+}
+
+/* The bucket of another host, or of former terms, is over it. */
+static void a_bucket_of_more_flows_out_as_that_one_says(void **state)
+{
+    (void)state;
+    uint64_t ms;
+    begin_epoch();
+    assert_int_equal(take_up("60000 0 10000 5000 1"), 10000);
+    assert_int_equal(take_from("42", "0", "60000 0 10 1 1", &ms), 0);
+    assert_in_range(ms, 1, 60000);
+    assert_int_equal(take_from("42", "0", "60000 0 10000 1 1", &ms), 0);
+    minutes_pass(2);
+    assert_int_equal(take_up("60000 0 10 1 1"), 10);
+    assert_int_equal(take_up("60000 0 10000 5000 1"), 9990);
+}
+
 static void shares_are_kept_for_who_may_use_them(void **state)
 {
     (void)state;
@@ -886,6 +928,8 @@ int main(void)
         cmocka_unit_test(what_a_store_has_kept_counts_once_too),
         cmocka_unit_test(what_a_store_keeps_of_a_client_is_little_and_gone_soon),
         cmocka_unit_test(windows_of_other_hosts_count_where_they_overlap),
+        cmocka_unit_test(what_other_windows_have_counts_while_it_may_be_in_ones_own),
+        cmocka_unit_test(a_bucket_of_more_flows_out_as_that_one_says),
         cmocka_unit_test(what_an_earlier_run_of_a_host_may_have_used_is_kept),
         cmocka_unit_test(what_a_host_that_has_not_come_yet_may_use_is_kept),
         cmocka_unit_test(windows_that_began_before_a_host_came_are_kept_for_it),

@@ -6,10 +6,10 @@
  *               which it uses while it is cut off; and : -> until when a host is at reporting
  *   limit:HASH  hash, of one client under one limit:
  *                 e             the epoch in which it was written
- *                 "SUB SPAN N"  "TOTAL BASE": requests that hosts have taken in sub-window N, each
- *                               of SUB ms, SPAN of which count together
- *                 g             "LEVEL TIME BASE TIME HELD MORE USED" of gcra: requests in the bucket,
- *                               and when; the others: see fleet_script_limit_take
+ *                 "SUB SPAN N"  "TOTAL BASE LAST": requests that hosts have taken in sub-window N, each
+ *                               of SUB ms, SPAN of which count together; and when they did last
+ *                 g             "LEVEL TIME BASE TIME HELD MORE USED LIMIT" of gcra: requests in the
+ *                               bucket, and when; the others: see fleet_script_limit_take
  *                 oID           "OUT GONE HELD TIME" of gcra: what a host has taken and may not have
  *                               used, under terms that ID stands for; GONE: until when that counts;
  *                               and HELD when it asked last
@@ -20,7 +20,8 @@
  * reported.
  *
  * Hosts whose windows or algorithms differ, as a change reaches one after the other, count what the
- * others take: whatever overlaps their own window.
+ * others take: whatever overlaps their own window, until a window has passed in which none of it was
+ * taken. A bucket that is over the LIMIT of another host flows out as that says.
  */
 #ifndef POLDER_CONTROL_FLEET_LIMIT_SCRIPTS_H
 #define POLDER_CONTROL_FLEET_LIMIT_SCRIPTS_H
@@ -42,7 +43,8 @@
 #define FLEET_SHARES_KEPT    "60000"      /* ms: of a host that is gone */
 #define FLEET_REPORT_LONGEST "10000"      /* ms; what has not come by then comes late */
 #define FLEET_ALONE_LONGEST  "3700000000" /* of windows of 30 days */
-#define FLEET_KEPT_AGAIN     "500"        /* ms: what is kept for others may be free then */
+#define FLEET_LASTS          "1000" /* ms: what is taken of gcra, in short windows; FLEET_LASTS_MS */
+#define FLEET_KEPT_AGAIN     "500"  /* ms: what is kept for others may be free then */
 
 /* All shares but that of host `own`: they are lists {HELD, SINCE, LONG, GREATER, WAS, OLD, SEEN}. */
 #define FLEET_SHARES                                                                               \
@@ -127,12 +129,11 @@ static const char fleet_script_limit_share[] = FLEET_NOW FLEET_SHARES
 #define FLEET_LIMIT_STATE                                                                          \
     "local function put_count(key, c)\n"                                                           \
     "  redis.call('HSET', key, string.format('%.0f %.0f %.0f', c[1], c[2], c[3]), "                \
-    "string.format('%.0f %.0f', c[4], c[5]))\n"                                                    \
+    "string.format('%.0f %.0f %.0f', c[4], c[5], c[6]))\n"                                         \
     "end\n"                                                                                        \
     "local function put_level(key, s)\n"                                                           \
-    "  redis.call('HSET', key, 'g', string.format('%.17g %.0f %.17g %.0f %.17g %.17g %s', "        \
-    "s.level, "                                                                                    \
-    "s.time, s.base, s.base_time, s.sum > 0 and s.held or 0, s.more, s.used))\n"                   \
+    "  redis.call('HSET', key, 'g', string.format('%.17g %.0f %.17g %.0f %.17g %.17g %s %.0f', "   \
+    "s.level, s.time, s.base, s.base_time, s.sum > 0 and s.held or 0, s.more, s.used, s.limit))\n" \
     "end\n"                                                                                        \
     "local function put_out(key, s, id, n, gone)\n"                                                \
     "  s.sum = s.sum + n - (s.out[id] and s.out[id][1] or 0)\n"                                    \
@@ -146,26 +147,26 @@ static const char fleet_script_limit_share[] = FLEET_NOW FLEET_SHARES
     "end\n"                                                                                        \
     "local function state_of(key, epoch)\n"                                                        \
     "  local all, s, e = redis.call('HGETALL', key), {level = 0, time = 0, base = 0, "             \
-    "base_time = 0, out = {}, sum = 0, held = 0, more = 0, used = '0'}, ''\n"                      \
+    "base_time = 0, out = {}, sum = 0, held = 0, more = 0, used = '0', limit = 0}, ''\n"           \
     "  for i = 1, #all, 2 do\n"                                                                    \
     "    local sub, span, n = string.match(all[i], '^(%d+) (%d+) (%d+)$')\n"                       \
-    "    local total, base = string.match(all[i + 1], '^(%d+) (%d+)$')\n"                          \
+    "    local total, base, last = string.match(all[i + 1], '^(%d+) (%d+) (%d+)$')\n"              \
     "    local id = string.match(all[i], '^o(%d+)$')\n"                                            \
     "    local out, gone, held, asked = string.match(all[i + 1], '^(%d+) (%d+) (%S+) (%d+)$')\n"   \
     "    if all[i] == 'e' then\n"                                                                  \
     "      e = all[i + 1]\n"                                                                       \
     "    elseif all[i] == 'g' then\n"                                                              \
-    "      local l, t, b, bt, h, m, u = string.match(all[i + 1], "                                 \
-    "'^(%S+) (%d+) (%S+) (%d+) (%S+) (%S+) (%d)$')\n"                                              \
+    "      local l, t, b, bt, h, m, u, max = string.match(all[i + 1], "                            \
+    "'^(%S+) (%d+) (%S+) (%d+) (%S+) (%S+) (%d) (%d+)$')\n"                                        \
     "      s.level, s.time = tonumber(l) or 0, tonumber(t) or 0\n"                                 \
     "      s.base, s.base_time, s.held = tonumber(b) or 0, tonumber(bt) or 0, tonumber(h) or 0\n"  \
-    "      s.more, s.used = tonumber(m) or 0, u or '0'\n"                                          \
+    "      s.more, s.used, s.limit = tonumber(m) or 0, u or '0', tonumber(max) or 0\n"             \
     "    elseif id and out and tonumber(gone) > now then\n"                                        \
     "      s.out[id] = {tonumber(out), tonumber(gone), tonumber(held) or 0, tonumber(asked)}\n"    \
     "      s.sum = s.sum + s.out[id][1]\n"                                                         \
     "    elseif sub and total then\n"                                                              \
     "      s[#s + 1] = {tonumber(sub), tonumber(span), tonumber(n), tonumber(total), "             \
-    "tonumber(base)}\n"                                                                            \
+    "tonumber(base), tonumber(last)}\n"                                                            \
     "    else\n"                                                                                   \
     "      redis.call('HDEL', key, all[i])\n"                                                      \
     "    end\n"                                                                                    \
@@ -196,12 +197,25 @@ static const char fleet_script_limit_share[] = FLEET_NOW FLEET_SHARES
     "local function drained(level, ms, limit, window)\n"                                           \
     "  return math.max(0, level - math.max(0, ms) * limit / window)\n"                             \
     "end\n"                                                                                        \
+    "local function flow(s, level, ms, rate, limit, window)\n"                                     \
+    "  local fast = s.limit * rate / limit / window\n"                                             \
+    "  if level > limit and s.limit > limit and fast > 0 then\n"                                   \
+    "    local t = math.min(ms, (level - limit) / fast)\n"                                         \
+    "    level, ms = level - t * fast, ms - t\n"                                                   \
+    "  end\n"                                                                                      \
+    "  return drained(level, ms, rate, window)\n"                                                  \
+    "end\n"                                                                                        \
     "local function pass(s, rate, limit, window)\n"                                                \
     "  local ms = math.max(now - s.time, 0)\n"                                                     \
-    "  local less = math.max(drained(s.level - s.more, ms, limit, window), s.sum)\n"               \
+    "  local less = math.max(flow(s, s.level - s.more, ms, limit, limit, window), s.sum)\n"        \
     "  s.held = s.held + math.max(s.sum - s.level + ms * rate / window, 0)\n"                      \
-    "  s.level, s.time = math.max(drained(s.level, ms, rate, window), s.sum), s.time + ms\n"       \
+    "  s.level, s.time = math.max(flow(s, s.level, ms, rate, limit, window), s.sum), s.time + "    \
+    "ms\n"                                                                                         \
     "  s.more = math.max(s.level - less, 0)\n"                                                     \
+    "  s.limit = s.level > limit and math.max(s.limit, limit) or limit\n"                          \
+    "end\n"                                                                                        \
+    "local function lasts(window)\n"                                                               \
+    "  return math.max(math.floor(window / 10), math.min(window, " FLEET_LASTS "))\n"              \
     "end\n"
 
 /* KEYS epoch shares limit...; ARGV epoch, and of each limit what was answered to a host last: "SUB SPAN LIMIT
@@ -221,7 +235,8 @@ static const char fleet_script_limit_report[] = FLEET_NOW FLEET_LIMIT_STATE
     "    local level, out, id = string.match(list, '^ (%d+) (%d+) (%d+)$')\n"
     "    level = drained(tonumber(level) / 1048576, ms, limit, sub)\n"
     "    local base = drained(s.base, now - s.base_time, limit, sub)\n"
-    "    if tonumber(out) > 0 then put_out(KEYS[i], s, id, tonumber(out), now + 1.1 * sub) end\n"
+    "    if tonumber(out) > 0 then put_out(KEYS[i], s, id, tonumber(out), now + lasts(sub) + "
+    "sub) end\n"
     "    if level > base then\n"
     "      pass(s, 0, limit, sub)\n"
     "      s.level = s.level + level - base\n"
@@ -238,7 +253,7 @@ static const char fleet_script_limit_report[] = FLEET_NOW FLEET_LIMIT_STATE
     "      count = tonumber(count)\n"
     "      local c = count_of(s, sub, span, n) or {sub, span, n, 0, 0}\n"
     "      if count > c[5] then\n"
-    "        c[4], c[5] = c[4] + count - c[5], count\n"
+    "        c[4], c[5], c[6] = c[4] + count - c[5], count, now\n"
     "        put_count(KEYS[i], c)\n"
     "      end\n"
     "      n = n - 1\n"
@@ -255,7 +270,7 @@ static const char fleet_script_limit_report[] = FLEET_NOW FLEET_LIMIT_STATE
  * to the end of sub-window NUMBER; it and COUNT...: as the host reports it to a store that has lost its
  * data. WANT 0: only BACK is of interest.
  *
- * gcra: what is granted may be used up to a tenth of the window later. OUT is what the host named by ID
+ * gcra: what is granted may be used so long later as lasts() says. OUT is what the host named by ID
  * has of it still; it used some last at least AGO ms before it asked, and at most AFTER ms after it had
  * asked before. What hosts have taken and may not have
  * used does not flow out: the level is never below the sum of that. So, with LEVEL that of one bucket
@@ -285,7 +300,7 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "  for i = 1, #shares do\n"
     "    local s, part = shares[i], 0\n"
     "    if begun >= s[1] then part = s[4] end\n"
-    "    if from <= s[2] and s[3] >= window * wait and s[5] > part then\n"
+    "    if from <= s[2] and s[3] >= wait and s[5] > part then\n"
     "      part, used = s[5], true\n"
     "    end\n"
     "    kept = kept + part\n"
@@ -305,11 +320,13 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "local function take_level(key, window, limit, want, cost, back, had, out, ago, after, "
     "id)\n"
     "  local s, others = state_of(key, epoch), 0\n"
-    "  local rate, used = rest_of(limit, window, now - window, now, 1.1)\n"
+    "  local rate, used = rest_of(limit, window, now - window, now, window + lasts(window))\n"
     "  for i = 1, #s do\n"
-    "    if (s[i][3] + 1) * s[i][1] > now - window then others = others + s[i][4] end\n"
+    "    if (s[i][3] + 1) * s[i][1] > now - window and s[i][6] + window > now then\n"
+    "      others = others + s[i][4]\n"
+    "    end\n"
     "  end\n"
-    "  local last = s.out[id] or {0, now + 1.1 * window, s.held, now}\n"
+    "  local last = s.out[id] or {0, now + lasts(window) + window, s.held, now}\n"
     /* twice in one call: the host has not heard of what was granted a moment ago */
     "  if taken[key..id] then out, back, ago = last[1], 0, 0 end\n"
     "  taken[key..id] = true\n"
@@ -327,14 +344,15 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "  s.level = math.max(s.level - back - free, s.sum) + had\n"
     "  local left = math.floor(rate - s.level - others + 1e-9)\n"
     "  local granted = part_of(left, want, cost)\n"
-    "  local ms = math.max(1, math.floor(window / 10))\n"
+    "  local ms = lasts(window)\n"
     "  if granted > 0 then\n"
     "    s.level = s.level + granted\n"
     "    put_out(key, s, id, out + granted, now + ms + window)\n"
     "  else\n"
     "    local need = math.max(cost, math.ceil(want / 2), 1)\n"
-    "    ms = need > rate and window or math.ceil((s.level + others + need - rate) * window / "
-    "rate)\n"
+    "    ms = need > rate and window or math.min(window, math.ceil((s.level + others + need - "
+    "rate) "
+    "* window / rate))\n"
     "    if rate < limit then ms = math.min(ms, " FLEET_KEPT_AGAIN ") end\n"
     "  end\n"
     "  put_level(key, s)\n"
@@ -353,7 +371,8 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "      c[4] = c[4] - math.min(back, c[4] - c[5])\n"
     "      put_count(key, c)\n"
     "    end\n"
-    "    if ends > from then\n"
+    "    local own = c[1] == sub and c[2] == span\n"
+    "    if ends > from and (own or c[6] + sub * span > now) then\n"
     "      used = used + c[4]\n"
     "      if c[4] > 0 and (not oldest or ends < oldest) then oldest = ends end\n"
     "    elseif ends + longest <= now then\n"
@@ -366,23 +385,23 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "    local level = math.ceil(s.level)\n"
     "    if level > 0 then used, oldest = used + level, oldest or now + 1 end\n"
     "  end\n"
-    "  local rest = rest_of(limit, window, from, n * sub, span > 1 and 1.2 or 1)\n"
+    "  local rest = rest_of(limit, window, from, n * sub, span > 1 and window * 1.2 or window)\n"
     "  local left = rest - used - had\n"
     "  local granted = part_of(left, want, cost)\n"
     "  local c = count_of(s, sub, span, n)\n"
     "  if granted + had > 0 then\n"
     "    if not c then\n"
-    "      c = {sub, span, n, 0, 0}\n"
+    "      c = {sub, span, n, 0, 0, 0}\n"
     "      s[#s + 1] = c\n"
     "    end\n"
-    "    c[4] = c[4] + granted + had\n"
+    "    c[4], c[6] = c[4] + granted + had, now\n"
     "    put_count(key, c)\n"
     "  end\n"
     "  keep(key, longest + sub + 1000)\n"
     "  local till = (n + 1) * sub - now\n"
     "  local ms = till\n"
     "  if granted == 0 and oldest then\n"
-    "    ms = (math.ceil(oldest / sub) + span - 1) * sub - now\n"
+    "    ms = math.min((math.ceil(oldest / sub) + span - 1) * sub - now, span * sub)\n"
     "  end\n"
     "  if granted == 0 and rest < limit then ms = math.min(ms, " FLEET_KEPT_AGAIN ") end\n"
     "  local out = answer(granted, math.max(left - granted, 0), ms, n, till)\n"
