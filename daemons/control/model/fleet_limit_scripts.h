@@ -205,8 +205,8 @@ static const char fleet_script_limit_share[] = FLEET_NOW FLEET_SHARES
     "  end\n"                                                                                      \
     "  return drained(level, ms, rate, window)\n"                                                  \
     "end\n"                                                                                        \
-    "local function pass(s, rate, limit, window)\n"                                                \
-    "  local ms = math.max(now - s.time, 0)\n"                                                     \
+    "local function pass(s, at, rate, limit, window)\n"                                            \
+    "  local ms = math.max(at - s.time, 0)\n"                                                      \
     "  local less = math.max(flow(s, s.level - s.more, ms, limit, limit, window), s.sum)\n"        \
     "  s.held = s.held + math.max(s.sum - s.level + ms * rate / window, 0)\n"                      \
     "  s.level, s.time = math.max(flow(s, s.level, ms, rate, limit, window), s.sum), s.time + "    \
@@ -238,7 +238,7 @@ static const char fleet_script_limit_report[] = FLEET_NOW FLEET_LIMIT_STATE
     "    if tonumber(out) > 0 then put_out(KEYS[i], s, id, tonumber(out), now + lasts(sub) + "
     "sub) end\n"
     "    if level > base then\n"
-    "      pass(s, 0, limit, sub)\n"
+    "      pass(s, now, 0, limit, sub)\n"
     "      s.level = s.level + level - base\n"
     "      s.base, s.base_time = level, now\n"
     "      put_level(KEYS[i], s)\n"
@@ -330,18 +330,20 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     /* twice in one call: the host has not heard of what was granted a moment ago */
     "  if taken[key..id] then out, back, ago = last[1], 0, 0 end\n"
     "  taken[key..id] = true\n"
-    "  pass(s, rate, limit, window)\n"
-    "  if used then s.used = '1' end\n"
-    "  if rate == limit then\n"
-    "    if s.used == '0' then s.level = s.level - s.more end\n"
-    "    s.more, s.used = 0, '0'\n"
-    "  end\n"
+    "  pass(s, now - ago, rate, limit, window)\n"
     "  back = math.min(back, last[1])\n"
     "  local before = math.max(math.min(now - ago - last[4], after), 0) * limit / window\n"
     "  local free = math.max(0, math.min(last[1] - back - out, s.held - last[3] - before))\n"
     "  s.held = s.held - free\n"
     "  put_out(key, s, id, out, last[2])\n"
-    "  s.level = math.max(s.level - back - free, s.sum) + had\n"
+    "  s.level = math.max(s.level - back - free, s.sum)\n"
+    "  pass(s, now, rate, limit, window)\n"
+    "  s.level = s.level + had\n"
+    "  if used then s.used = '1' end\n"
+    "  if rate == limit then\n"
+    "    if s.used == '0' then s.level = s.level - s.more end\n"
+    "    s.more, s.used = 0, '0'\n"
+    "  end\n"
     "  local left = math.floor(rate - s.level - others + 1e-9)\n"
     "  local granted = part_of(left, want, cost)\n"
     "  local ms = lasts(window)\n"
@@ -351,8 +353,7 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "  else\n"
     "    local need = math.max(cost, math.ceil(want / 2), 1)\n"
     "    ms = need > rate and window or math.min(window, math.ceil((s.level + others + need - "
-    "rate) "
-    "* window / rate))\n"
+    "rate) * window / rate))\n"
     "    if rate < limit then ms = math.min(ms, " FLEET_KEPT_AGAIN ") end\n"
     "  end\n"
     "  put_level(key, s)\n"
@@ -381,7 +382,7 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "  end\n"
     "  local window = span > 1 and sub * (span - 1) or sub\n"
     "  if s.time > 0 then\n"
-    "    pass(s, limit, limit, window)\n"
+    "    pass(s, now, limit, limit, window)\n"
     "    local level = math.ceil(s.level)\n"
     "    if level > 0 then used, oldest = used + level, oldest or now + 1 end\n"
     "  end\n"
