@@ -491,7 +491,7 @@ void fleet_limits_use(struct fleet_limits *l, bool wanted)
 }
 
 /* Whether the store can be reached or not: what an earlier run has used is over with the windows that
- * have begun by now. */
+ * have begun by now; and the store knows that it has no lease when one that it had then has ended. */
 static void begin_run(struct fleet_limits *l)
 {
     const uint32_t share = atomic_load(&page_of(l)->limits_share);
@@ -501,7 +501,7 @@ static void begin_run(struct fleet_limits *l)
     random_fill(&run, sizeof run);
     atomic_store(&l->grants->share, share ? share - 1 : FLEET_SHARE_UNKNOWN);
     atomic_store(&l->grants->hosts, 1);
-    atomic_store(&l->grants->share_from_ms, clock_mono_ms());
+    atomic_store(&l->grants->share_from_ms, clock_mono_ms() + (share ? LEASE_MS : 0));
     atomic_store(&l->grants->run, run | 1);
 }
 
