@@ -8,6 +8,8 @@
 static const msgpack_object_kv *find_named(const msgpack_object *map, const char *wanted)
 {
     char key[64], name[TABLE_NAME];
+    if (!map || map->type != MSGPACK_OBJECT_MAP)
+        return NULL;
     for (uint32_t i = 0; i < map->via.map.size; i++) {
         if (!table_key(&map->via.map.ptr[i], key))
             continue;

@@ -66,6 +66,12 @@ void table_list(FILE *to, enum rpc_method method, const msgpack_object *list)
 void table_map(FILE *to, enum rpc_method method, const msgpack_object *map, const char *indent)
 {
     char key[64], name[TABLE_NAME];
+    if (map->type != MSGPACK_OBJECT_MAP) { /* among others that are */
+        char cell[TABLE_CELL];
+        table_value("", map, cell);
+        fprintf(to, "%s%s\n", indent, cell);
+        return;
+    }
     const bool named = has_tables(map);
     const int width = name_width(map);
     const msgpack_object *after = rpc_in_get(map, "after");
@@ -88,7 +94,7 @@ void table_map(FILE *to, enum rpc_method method, const msgpack_object *map, cons
             is_for_machines(method, key))
             continue;
         table_name(key, name);
-        if (after == &kv->val) {
+        if (after == &kv->val && after->type == MSGPACK_OBJECT_MAP) {
             table_changes(to, rpc_in_get(map, "before"), after);
         } else if (table_is_rows(&kv->val)) {
             fputc('\n', to);

@@ -15,7 +15,8 @@ void table_print(FILE *to, enum rpc_method method, const msgpack_object *result)
         form[method](to, result);
     } else if (result->type == MSGPACK_OBJECT_MAP) {
         table_map(to, method, result, "");
-    } else if (result->type == MSGPACK_OBJECT_ARRAY) {
+    } else if (result->type == MSGPACK_OBJECT_ARRAY &&
+               (table_is_rows(result) || !result->via.array.size)) {
         table_list(to, method, result);
     } else {
         table_value("", result, cell);

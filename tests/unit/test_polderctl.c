@@ -236,6 +236,53 @@ static void an_empty_list_says_so(void **state)
     assert_string_equal(shown(RPC_METHOD_WS_LIST, &o, false), "none\n");
 }
 
+/* A daemon of another version, or none of ours: whatever stands where a row or a map is expected. */
+static void answers_of_another_shape_are_shown_as_they_are(void **state)
+{
+    (void)state;
+    struct rpc_out o;
+    rpc_out_init(&o);
+    rpc_out_list(&o, NULL);
+    rpc_out_u64(&o, NULL, 7);
+    rpc_out_str(&o, NULL, "x");
+    rpc_out_end(&o);
+    assert_string_equal(shown(RPC_METHOD_WS_LIST, &o, false), "7, x\n");
+    rpc_out_init(&o);
+    rpc_out_list(&o, NULL);
+    rpc_out_u64(&o, NULL, 7);
+    rpc_out_end(&o);
+    assert_string_equal(shown(RPC_METHOD_CACHE_LIST, &o, false), "7\n");
+    rpc_out_init(&o); /* of one row too many members for a table, and then one that has none */
+    rpc_out_list(&o, NULL);
+    rpc_out_map(&o, NULL);
+    for (unsigned i = 0; i < 12; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "n%u", i);
+        rpc_out_u64(&o, name, i);
+    }
+    rpc_out_end(&o);
+    rpc_out_u64(&o, NULL, 7);
+    rpc_out_end(&o);
+    assert_non_null(strstr(shown(RPC_METHOD_CACHE_SHOW, &o, false), "n11"));
+    rpc_out_init(&o);
+    rpc_out_map(&o, NULL);
+    rpc_out_u64(&o, "before", 7);
+    rpc_out_map(&o, "after");
+    rpc_out_u64(&o, "requests", 40);
+    rpc_out_end(&o);
+    rpc_out_end(&o);
+    assert_non_null(strstr(shown(RPC_METHOD_LIMIT_SET, &o, false), "requests: - -> 40\n"));
+    rpc_out_init(&o);
+    rpc_out_map(&o, NULL);
+    rpc_out_list(&o, "after");
+    rpc_out_map(&o, NULL);
+    rpc_out_u64(&o, "requests", 40);
+    rpc_out_end(&o);
+    rpc_out_end(&o);
+    rpc_out_end(&o);
+    assert_non_null(strstr(shown(RPC_METHOD_LIMIT_SET, &o, false), "40"));
+}
+
 static void changes_are_shown_from_old_to_new(void **state)
 {
     (void)state;
@@ -574,6 +621,7 @@ int main(void)
         cmocka_unit_test(a_list_of_maps_is_a_table),
         cmocka_unit_test(each_table_of_an_answer_has_a_name_and_columns_of_its_own),
         cmocka_unit_test(an_empty_list_says_so),
+        cmocka_unit_test(answers_of_another_shape_are_shown_as_they_are),
         cmocka_unit_test(changes_are_shown_from_old_to_new),
         cmocka_unit_test(units_follow_the_keys),
         cmocka_unit_test(websockets_are_told_in_lines_and_percentiles),
