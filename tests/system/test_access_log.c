@@ -541,6 +541,27 @@ static void a_worker_without_descriptors_takes_the_next_file(void **state)
     house_remove(&h);
 }
 
+static void a_worker_outlives_the_largest_size_of_a_file(void **state)
+{
+    (void)state;
+    struct house h;
+    struct rlimit whole, none;
+    pid_t worker, now;
+    start(&h, 1, "");
+    assert_int_equal(house_children(&h, "polderd: worker", &worker, 1), 1);
+    assert_int_equal(prlimit(worker, RLIMIT_FSIZE, NULL, &whole), 0);
+    none = (struct rlimit){1, whole.rlim_max};
+    assert_int_equal(prlimit(worker, RLIMIT_FSIZE, &none, NULL), 0);
+    assert_int_equal(get(h.port, "/api/full", NULL), 200);
+    wait_until(house_logged(&h, "File too large"), 10000);
+    assert_int_equal(prlimit(worker, RLIMIT_FSIZE, &whole, NULL), 0);
+    assert_int_equal(get(h.port, "/api/after", NULL), 200);
+    the_line("/api/after");
+    assert_int_equal(house_children(&h, "polderd: worker", &now, 1), 1);
+    assert_int_equal(now, worker);
+    house_remove(&h);
+}
+
 static void a_reload_goes_on_with_the_file_that_it_names(void **state)
 {
     (void)state;
@@ -620,6 +641,7 @@ int main(void)
         STORY(a_connection_without_its_proxy_header_is_in_the_log),
         STORY(rotation_under_load_loses_no_line),
         STORY(a_worker_without_descriptors_takes_the_next_file),
+        STORY(a_worker_outlives_the_largest_size_of_a_file),
         STORY(a_reload_goes_on_with_the_file_that_it_names),
         STORY(a_log_that_cannot_be_opened_stops_the_start_and_a_reload),
     };

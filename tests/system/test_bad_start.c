@@ -262,6 +262,27 @@ static void with_too_few_descriptors_it_does_not_start(void **state)
     house_remove(&h);
 }
 
+static void limit_file_size(const void *arg)
+{
+    const struct rlimit small = {*(const unsigned *)arg, *(const unsigned *)arg};
+    setrlimit(RLIMIT_FSIZE, &small);
+    setenv("NOTIFY_SOCKET", "/nonexistent/notify", 1);
+}
+
+static void where_files_may_not_grow_it_says_so(void **state)
+{
+    static const unsigned small = 1 << 20;
+    struct house h;
+    (void)state;
+    start(&h);
+    assert_int_equal(house_stop(&h), 0);
+    assert_int_equal(ends("polderd", h.conf, limit_file_size, &small), 1);
+    expect_said("File too large");
+    house_run(&h);
+    assert_int_equal(get(h.port, "/x", NULL), 200);
+    house_remove(&h);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -270,6 +291,7 @@ int main(void)
         cmocka_unit_test(stale_files_of_the_runtime_directory_are_replaced),
         cmocka_unit_test(without_permission_the_path_is_named),
         cmocka_unit_test(with_too_few_descriptors_it_does_not_start),
+        cmocka_unit_test(where_files_may_not_grow_it_says_so),
     };
     return run_with_backend(tests, &backend, answers);
 }
