@@ -48,12 +48,19 @@ static ssize_t socket_peek(struct transport *t)
     return n >= 0 ? n : errno == EINTR ? -EAGAIN : -errno;
 }
 
+/* One piece is a little cheaper without what describes pieces. */
+ssize_t socket_send(int fd, const struct iovec *iov, unsigned n)
+{
+    const int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+    const struct msghdr m = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = n};
+    return n == 1 ? send(fd, iov->iov_base, iov->iov_len, flags) : sendmsg(fd, &m, flags);
+}
+
 ssize_t socket_write(int fd, const struct iovec *iov, unsigned n)
 {
-    const struct msghdr m = {.msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = n};
     ssize_t sent;
     do
-        sent = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+        sent = socket_send(fd, iov, n);
     while (sent < 0 && errno == EINTR);
     return sent >= 0 ? sent : errno == EAGAIN ? 0 : -errno;
 }

@@ -81,6 +81,8 @@ static inline bool transport_is_due(const struct transport *t)
 {
     return ev_is_pending(&t->read);
 }
+/* As sendmsg() that neither waits nor raises SIGPIPE. */
+ssize_t socket_send(int fd, const struct iovec *iov, unsigned n);
 /* Bytes that a socket takes, 0: none now; a negative errno. */
 ssize_t socket_write(int fd, const struct iovec *iov, unsigned n);
 /* The socket leaves the loop, because another process will own it: the loop's epoll set would keep

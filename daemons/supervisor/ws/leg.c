@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* leg: one end of a session: what is written to it, what waits until it takes more, its end. */
 #include "daemons/supervisor/supervisor.h"
+#include "daemons/net/transport.h"
 #include "daemons/supervisor/survive/survive.h"
 #include "daemons/supervisor/ws/inflate_count.h"
 
@@ -51,10 +52,9 @@ static void wrote(struct supervisor *s, struct leg *to, size_t n)
 /* Bytes taken, none for now, or -1: the peer is gone. */
 static ssize_t write_some(struct supervisor *s, struct leg *to, struct iovec *iov, unsigned n)
 {
-    struct msghdr m = {.msg_iov = iov, .msg_iovlen = n};
-    m.msg_iovlen = die_fewer(n);
-    iov[m.msg_iovlen - 1].iov_len = die_fewer(iov[m.msg_iovlen - 1].iov_len);
-    const ssize_t sent = sendmsg(to->io.fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+    n = (unsigned)die_fewer(n);
+    iov[n - 1].iov_len = die_fewer(iov[n - 1].iov_len);
+    const ssize_t sent = socket_send(to->io.fd, iov, n);
     die_here(DIE_AFTER_SEND);
     if (sent > 0)
         wrote(s, to, (size_t)sent);
