@@ -160,7 +160,7 @@ static inline void h1_put(struct h1_out *o, const char *bytes, size_t len)
         return;
     }
     if (len)
-        memcpy(o->at, bytes, len);
+        memcpy(o->at, bytes, len); /* NOLINT(clang-analyzer-core.NonNullParamChecker) */
     o->at += len;
 }
 static inline void h1_puts(struct h1_out *o, const char *text)

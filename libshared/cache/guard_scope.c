@@ -26,6 +26,7 @@ bool guard_scope_is_prefix(const struct guard_scope *s)
 static bool covers(const struct guard_scope *s, const char *url, size_t len)
 {
     const size_t n = atomic_load_explicit(&s->len, memory_order_acquire);
+    /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
     if (!n || n > len || n > sizeof s->url || memcmp(s->url, url, n) != 0)
         return false;
     return n == len || url[n] == '?' || guard_scope_is_prefix(s);
@@ -59,7 +60,7 @@ struct guard_scope *guard_scope_at(struct guard_route *g, uint32_t n)
 static void put_text(char *to, size_t size, _Atomic uint32_t *len, const char *from, size_t n)
 {
     n = n < size ? n : size;
-    memcpy(to, from, n);
+    memcpy(to, from, n); /* NOLINT(clang-analyzer-core.NonNullParamChecker) */
     atomic_store_explicit(len, (uint32_t)n, memory_order_release);
 }
 
@@ -102,6 +103,7 @@ static uint32_t urls_below(const struct guard_route *g, const char *url, size_t 
     for (uint32_t i = 1; i <= GUARD_SCOPES; i++) {
         const struct guard_scope *s = &g->scope[i];
         const size_t n = atomic_load(&s->len);
+        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
         found += n > len && n <= sizeof s->url && !memcmp(s->url, url, len) &&
                  !guard_scope_is_prefix(s) && directory_of(s->url, n, n) == len;
     }

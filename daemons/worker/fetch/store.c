@@ -433,6 +433,7 @@ void cache_store_end(struct fetch *ex)
     struct store_stream *s = ex->store;
     if (!s || (s->part && !end_part(ex)))
         return;
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): end_part() is false where it has freed it */
     const bool marks = s->names_len && !s->inherits;
     struct permit *permit = marks ? NULL : &ex->permit;
     if (s->streaming && !push_chunk(ex))
