@@ -126,6 +126,18 @@ static size_t put_plain(const struct fleet_object *o, char out[FLEET_OBJECT_PLAI
     return len + o->body_len;
 }
 
+/* One for all: to make its tables costs more than most objects do. The length; 0: it is not worth it. */
+static size_t encode(const char *plain, size_t len, uint8_t *out)
+{
+    static ZSTD_CCtx *context;
+    if (!context)
+        context = ZSTD_createCCtx();
+    if (!context)
+        return 0;
+    const size_t n = ZSTD_compressCCtx(context, out, FLEET_OBJECT_PLAIN, plain, len, LEVEL);
+    return !ZSTD_isError(n) && n < len - len / WORTH ? n : 0;
+}
+
 size_t fleet_object_write(const struct fleet_object *o, const struct fleet_key *key,
                           const struct fleet_object_name *name, uint8_t out[FLEET_OBJECT_MAX])
 {
@@ -138,8 +150,8 @@ size_t fleet_object_write(const struct fleet_object *o, const struct fleet_key *
                         .plain_len = (uint32_t)len,
                         .epoch = o->epoch,
                         .applied = o->applied};
-    const size_t encoded = ZSTD_compress(out + sizeof head, FLEET_OBJECT_PLAIN, plain, len, LEVEL);
-    if (!ZSTD_isError(encoded) && encoded < len - len / WORTH) {
+    const size_t encoded = encode(plain, len, out + sizeof head);
+    if (encoded) {
         head.coding = ENCODED_ZSTD;
         len = encoded;
     } else {
@@ -152,12 +164,20 @@ size_t fleet_object_write(const struct fleet_object *o, const struct fleet_key *
 
 /* ---- reading ---- */
 
+static bool decompress(const uint8_t *bytes, size_t len, char *space, size_t plain_len)
+{
+    static ZSTD_DCtx *context;
+    if (!context)
+        context = ZSTD_createDCtx();
+    return context && ZSTD_decompressDCtx(context, space, plain_len, bytes, len) == plain_len;
+}
+
 static bool decode(const struct head *head, const uint8_t *bytes, size_t len, char *space)
 {
     if (head->plain_len > FLEET_OBJECT_PLAIN)
         return false;
     if (head->coding == ENCODED_ZSTD)
-        return ZSTD_decompress(space, head->plain_len, bytes, len) == head->plain_len;
+        return decompress(bytes, len, space, head->plain_len);
     if (head->coding != ENCODED_NOT || len != head->plain_len)
         return false;
     memcpy(space, bytes, len);

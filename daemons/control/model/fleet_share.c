@@ -26,12 +26,12 @@
 #define VARIANTS_TEXT "64" /* of one URL, the most */
 #define QUESTIONS_MAX FETCH_LOCK_SLOTS
 #define TRIES         4
-#define BEHIND_MS     200 /* so long they are waited for */
+#define HELD_MS       200
 
 enum state {
     QUERIED, /* the store's reply is under way */
     WAITING, /* another host fetches it */
-    BEHIND,  /* it is there, and entries of the log before it are not here yet */
+    HELD,    /* it is there; entries of the log before it are not here yet, or the ring is full */
     CLAIMED, /* this host does */
     OVER,    /* QUERIED, and what comes of it is of no use any more */
 };
@@ -44,7 +44,7 @@ struct question {
     struct fleet_object_name name;
     enum state state;
     uint64_t until_ms, look_ms; /* mono */
-    uint64_t behind_ms;         /* BEHIND until then, at most; 0: it was not yet */
+    uint64_t held_ms;           /* HELD until then, at most; 0: it was not yet */
     uint8_t useless[FLEET_MAC]; /* the object that is there and cannot be used */
     uint8_t tries;
     uint32_t nothing_ms; /* OVER: of struct fleet_end */
@@ -145,17 +145,17 @@ static void ask_store(struct question *q)
     forget(q);
 }
 
-/* False: it has waited for that long enough. */
-static bool wait_for_log(struct question *q)
+/* Looks again then, or when more of the log is here. False: it has been held for long enough. */
+static bool hold(struct question *q, uint64_t look_ms)
 {
     const uint64_t now_ms = clock_mono_ms();
-    if (!q->behind_ms) {
-        q->behind_ms = now_ms + BEHIND_MS;
+    if (!q->held_ms) {
+        q->held_ms = now_ms + HELD_MS;
         answer(q, FLEET_SHARE_WAIT);
     }
-    q->state = BEHIND;
-    q->look_ms = q->behind_ms;
-    return now_ms < q->behind_ms;
+    q->state = HELD;
+    q->look_ms = now_ms + look_ms;
+    return now_ms < q->held_ms;
 }
 
 static void got_object(struct question *q, const redisReply *r)
@@ -176,7 +176,7 @@ static void got_object(struct question *q, const redisReply *r)
     case FLEET_IMPORT_OLD:
         break;
     case FLEET_IMPORT_AHEAD:
-        if (wait_for_log(q))
+        if (hold(q, HELD_MS))
             return;
         s->overtaken++;
         break;
@@ -189,6 +189,8 @@ static void got_object(struct question *q, const redisReply *r)
                            "a shared object is damaged, or not signed with this fleet's secret");
         break;
     case FLEET_IMPORT_FULL:
+        if (hold(q, TICK_MS))
+            return;
         q->tries = TRIES;
         break;
     }
@@ -381,7 +383,7 @@ void fleet_share_moved(struct fleet_share *s)
     struct question *next;
     for (struct question *q = TAILQ_FIRST(&s->questions); q; q = next) {
         next = TAILQ_NEXT(q, entry);
-        if (q->state == BEHIND)
+        if (q->state == HELD)
             ask_store(q);
     }
 }
