@@ -20,7 +20,7 @@ bool fleet_share_ask(struct fetch *ex);
 /* What it fetches is not given to other hosts, but what they have may answer it: it claims a permit that is
  * for looking alone, and asks. */
 bool fleet_share_may_look(const struct fetch *ex);
-/* It has waited for another that looked for the same. */
+/* It waits for another that looks for the same, and need not look itself. */
 void fleet_share_looked(struct fetch *ex);
 void fleet_share_wake(struct worker *w); /* the eventfd fired */
 void fleet_share_init(struct worker *w);

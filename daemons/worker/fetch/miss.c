@@ -142,32 +142,33 @@ static void fetch_for_all(struct fetch *ex)
         fetch_start(ex);
 }
 
-/* Another has looked for the same. */
-static void retry_looked(struct fetch *ex)
-{
-    fleet_share_looked(ex);
-    miss_retry(ex);
-}
-
 /* A range, a HEAD, or what has an identity, which another host's copy may answer: one of them looks. False:
  * none does. */
 static bool looks_elsewhere(struct fetch *ex)
 {
     static const char name[] = "\nlook"; /* no field of a variant's has such a name */
     struct worker *w = ex->worker;
+    struct fetch_permit other;
     struct cache_key key;
     if (ex->rounds >= ROUNDS_MAX || !fleet_share_may_look(ex) ||
         permit_is_noshare(w, &ex->lock_key))
         return false;
     cache_key_variant(inval_secret(w->shared->inval), &ex->lock_key, name, sizeof name - 1, &key);
-    switch (permit_claim(w, &key, &ex->permit, &ex->waits_for)) {
+    switch (permit_claim(w, &key, &ex->permit, &other)) {
     case FETCH_LOCK_LEAD:
+        if (stored_meanwhile(ex)) {
+            permit_release(w, &ex->permit, FETCH_LOCK_STORED);
+            look_again(ex);
+            return true;
+        }
         if (fleet_share_ask(ex))
             return true;
         permit_release(w, &ex->permit, FETCH_LOCK_FAILED);
         return false;
     case FETCH_LOCK_WAIT:
-        collapse_wait(ex, retry_looked);
+        fleet_share_looked(ex);
+        ex->waits_for = other;
+        collapse_wait(ex, miss_retry);
         return true;
     default:
         return false;
