@@ -526,7 +526,8 @@ static int set_up(void **state)
 {
     (void)state;
     things_start(&things);
-    fleet = (struct fleet){.sharing = "shared = true shared_timeout = 2s ttl_negative = 60s",
+    fleet = (struct fleet){.sharing = "shared = true shared_timeout = 2s ttl_negative = 60s "
+                                      "leak_guard = 0",
                            .section = "cut_off = revalidate"};
     redis_start(&fleet.redis);
     for (int i = 0; i < FLEET_HOSTS; i++) {

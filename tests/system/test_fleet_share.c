@@ -372,7 +372,7 @@ static void damaged_and_foreign_objects_are_not_taken(void **state)
 {
     (void)state;
     static const char *const damage[] = {
-        "redis.call('SETRANGE',k,40,'damage')", "redis.call('SET',k,string.rep('x',3000000))",
+        "redis.call('SETRANGE',k,40,'damage')", "redis.call('SET',k,string.rep('x',400000))",
         "redis.call('SET',k,string.sub(redis.call('GET',k),1,-2))", "redis.call('SET',k,'')",
         "redis.call('SET',k,redis.call('GET',k)..'x')",
         /* the numbers of the log are signed, too */
