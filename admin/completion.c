@@ -35,6 +35,8 @@ static const struct {
     {"limit", "NAME", "$(_polderctl_ask limit list | awk 'NR > 1 { print $1 }')"},
     {"history", "METRIC", "$(_polderctl_ask history | awk 'NR > 1 { print $1 }')"},
     {"watch", "NOUN", RECENT_NOUNS},
+    {"fleet", "HOST",
+     "$(_polderctl_ask fleet | awk '/^host +self/ { on = 1; next } on { print $1 }')"},
     {"log", "LEVEL", "error warning info debug"},
 };
 

@@ -55,6 +55,7 @@ static void (*const handler[RPC_METHODS])(struct control *, const struct rpc_cal
     [RPC_METHOD_UPSTREAM_WHY] = upstream_why,
     [RPC_METHOD_UPSTREAM_REVERT] = upstream_revert,
     [RPC_METHOD_FLEET] = fleet_show,
+    [RPC_METHOD_FLEET_FORGET] = fleet_forget_host,
     [RPC_METHOD_COST] = cost_show,
     [RPC_METHOD_HISTORY] = history_show,
     [RPC_METHOD_VERIFY] = verify_begin_run,

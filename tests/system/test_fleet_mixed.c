@@ -241,11 +241,47 @@ static void hosts_of_one_format_are_members_at_a_time(void **state)
     }
 }
 
+/* Of one name, and of another. */
+static void fleets_of_other_secrets_have_nothing_in_common(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"test", "other"};
+    for (int k = 0; k < 2; k++) {
+        struct pair p;
+        const char *out;
+        begin(&p);
+        start_host(&p, 0, "polderd", "test", SECRET);
+        start_host(&p, 1, "polderd", names[k], "another secret of sixteen or more");
+        for (int i = 0; i < 2; i++)
+            wait_until(is_member(&p, i), 8000);
+        if (k == 0) { /* each names the other */
+            wait_until(says(&p, 0, "--json status", "h1: a host that is not signed with this"),
+                       8000);
+            wait_until(says(&p, 1, "--json status", "h0: a host that is not signed with this"),
+                       8000);
+            assert_true(says(&p, 0, "fleet", "\nh1    no    stranger"));
+        }
+        both_see(&p, "/a");
+        const unsigned calls = backend_calls(backend);
+        atomic_fetch_add(&version, 1);
+        assert_int_equal(ctl(&p.host[0], &out, "cache invalidate --all"), 0);
+        assert_non_null(strstr(out, "hosts        0"));
+        assert_int_equal(seen(&p, 0, "/a"), atomic_load(&version));
+        assert_int_equal(seen(&p, 1, "/a"), atomic_load(&version) - 1); /* it was not told */
+        assert_int_equal(backend_calls(backend), calls + 1);
+        assert_int_equal(ctl(&p.host[1], &out, "cache invalidate --all"), 0);
+        assert_int_equal(seen(&p, 1, "/a"), atomic_load(&version));
+        assert_int_equal(backend_calls(backend), calls + 2); /* and takes no object */
+        end(&p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest stories[] = {
         cmocka_unit_test(hosts_whose_entries_differ_live_side_by_side),
         cmocka_unit_test(hosts_of_one_format_are_members_at_a_time),
+        cmocka_unit_test(fleets_of_other_secrets_have_nothing_in_common),
     };
     return run_with_backend(stories, &backend, answers);
 }

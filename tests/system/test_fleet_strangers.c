@@ -154,6 +154,7 @@ static void what_strangers_add_holds_up_nothing(void **state)
 }
 
 /* Of another type than it has, each key of the fleet that is there. */
+#define AT_ONCE 3
 static void any_key_may_hold_something_else(void **state)
 {
     (void)state;
@@ -165,22 +166,66 @@ static void any_key_may_hold_something_else(void **state)
     struct message m;
     start(&f);
     const pid_t control = control_of(&f.host[0]);
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        char epoch[40], name[80], key[120];
+    const size_t n = sizeof keys / sizeof *keys;
+    for (size_t from = 0; from < n; from += AT_ONCE) {
+        char epoch[40], name[80];
         snprintf(epoch, sizeof epoch, "%s", redis_do(&f.redis, "GET polder:{test}:epoch"));
-        snprintf(name, sizeof name, keys[i], epoch);
-        snprintf(key, sizeof key, "polder:{test}:%s", name);
-        redis_do(&f.redis, "DEL %s", key);
-        redis_do(&f.redis, i % 2 ? "RPUSH %s x" : "SET %s x", key);
-        fleet_get(&f.host[0], "/limited/a", "", &m); /* or it is refused: by the limit's cut_off */
-        message_free(&m);
-        nap_ms(600); /* longer than a renewal */
-        redis_do(&f.redis, "DEL %s", key);
+        for (int set = 1; set >= 0; set--) {
+            for (size_t i = from; i < from + AT_ONCE && i < n; i++) {
+                snprintf(name, sizeof name, keys[i], epoch);
+                redis_do(&f.redis, "DEL polder:{test}:%s", name);
+                if (set)
+                    redis_do(&f.redis,
+                             i % 2 ? "RPUSH polder:{test}:%s x" : "SET polder:{test}:%s x", name);
+            }
+            if (set) {
+                fleet_get(&f.host[0], "/limited/a", "", &m); /* or its limit refuses it */
+                message_free(&m);
+                nap_ms(600); /* longer than a renewal */
+            }
+        }
         for (int h = 0; h < 2; h++)
             wait_until(fleet_says(&f.host[h], "state     member"), 10000);
     }
     expect_told(&f, 0);
     assert_int_equal(control_of(&f.host[0]), control);
+    fleet_stop(&f);
+}
+
+static void a_host_that_was_taken_away_is_forgotten(void **state)
+{
+    (void)state;
+    struct fleet f;
+    struct message m;
+    const char *out;
+    char holders[100];
+    start(&f);
+    snprintf(holders, sizeof holders, "polder:{test}:slots:%s:holders",
+             redis_do(&f.redis, "GET polder:{test}:epoch"));
+    wait_until((fleet_get(&f.host[1], "/limited/a", "", &m), message_free(&m),
+                atoi(redis_do(&f.redis, "HLEN %s", holders)) == 2),
+               8000);
+    assert_int_not_equal(ctl(&f.host[0], &out, "fleet forget h1"), 0);
+    if (!strstr(out, "h1 is a member"))
+        fail_msg("%s", out);
+    assert_int_not_equal(ctl(&f.host[0], &out, "fleet forget h9"), 0);
+    assert_non_null(strstr(out, "no host of the fleet is called h9"));
+    house_kill(&f.host[1]);
+    wait_until(fleet_says(&f.host[0], "\nh1    no    cut off"), 8000);
+    assert_int_equal(ctl(&f.host[0], &out, "fleet forget h1"), 0);
+    if (!strstr(out, "held places  yes"))
+        fail_msg("%s", out);
+    wait_until(!fleet_says(&f.host[0], "\nh1 "), 5000);
+    wait_until(atoi(redis_do(&f.redis, "HLEN %s", holders)) == 1, 5000);
+    house_run(&f.host[1]); /* it was not away for good */
+    wait_until(fleet_says(&f.host[1], "state     member") &&
+                   fleet_says(&f.host[0], "\nh1    no    member"),
+               10000);
+    expect_told(&f, 0);
+    redis_kill(&f.redis);
+    wait_until(fleet_says(&f.host[0], "state     cut off"), 8000);
+    assert_int_not_equal(ctl(&f.host[0], &out, "fleet forget h1"), 0);
+    assert_non_null(strstr(out, "this host is cut off from its fleet"));
     fleet_stop(&f);
 }
 
@@ -191,6 +236,7 @@ int main(void)
         cmocka_unit_test(what_was_taken_out_of_the_log_is_noticed),
         cmocka_unit_test(what_strangers_add_holds_up_nothing),
         cmocka_unit_test(any_key_may_hold_something_else),
+        cmocka_unit_test(a_host_that_was_taken_away_is_forgotten),
     };
     return run_with_backend(stories, &backend, answers);
 }

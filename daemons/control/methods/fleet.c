@@ -11,6 +11,10 @@
 #include "polder/fleet_slots.h"
 #include "polder/shared.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
 /* "0.1.0", and in which versions it writes the store. */
 static void put_versions(struct rpc_out *o, const struct fleet_host *h)
 {
@@ -153,4 +157,56 @@ void fleet_show(struct control *c, const struct rpc_call *call)
     put_hosts(o, &v);
     rpc_out_end(o);
     rpc_reply_send(call->reply);
+}
+
+/* ---- forget ---- */
+
+struct forgetting {
+    struct control *control;
+    struct rpc_reply *reply;
+    char host[FLEET_HOST_SIZE];
+};
+
+static void answer_forgotten(struct forgetting *f, uint64_t holders)
+{
+    struct rpc_out *o = rpc_reply_result(f->reply);
+    rpc_out_map(o, NULL);
+    rpc_out_str(o, "forgotten", f->host);
+    rpc_out_bool(o, "held_places", holders != 0);
+    rpc_out_end(o);
+    rpc_reply_send(f->reply);
+}
+
+static void on_forgotten(void *arg, enum fleet_forgotten what, uint64_t n)
+{
+    struct forgetting *f = arg;
+    if (what == FLEET_FORGOTTEN)
+        answer_forgotten(f, n);
+    else if (what == FLEET_FORGET_LIVES)
+        call_error(f->control, f->reply, RPC_BUSY,
+                   "%s is a member: its lease has %" PRIu64 " ms left; stop it first", f->host, n);
+    else if (what == FLEET_FORGET_UNKNOWN)
+        call_error(f->control, f->reply, RPC_NOT_FOUND, "no host of the fleet is called %s",
+                   f->host);
+    else
+        call_error(f->control, f->reply, RPC_UNAVAILABLE, "this host is cut off from its fleet");
+    free(f);
+}
+
+void fleet_forget_host(struct control *c, const struct rpc_call *call)
+{
+    struct forgetting *f = malloc(sizeof *f);
+    if (!f) {
+        call_error(c, call->reply, RPC_BUSY, "no memory");
+        return;
+    }
+    *f = (struct forgetting){.control = c, .reply = call->reply};
+    if (rpc_in_text(call->params, "host", f->host, sizeof f->host) <= 0)
+        call_error(c, call->reply, RPC_BAD_ARGUMENT, "host is the name of a host of the fleet");
+    else if (fleet_member_forget(c, f->host, on_forgotten, f))
+        return;
+    else
+        call_error(c, call->reply, RPC_BAD_ARGUMENT,
+                   "this host is in no fleet: the configuration has no section fleet");
+    free(f);
 }

@@ -37,6 +37,7 @@ void cache_invalidate(struct control *c, const struct rpc_call *call);
 
 /* ---- fleet.c ---- */
 void fleet_show(struct control *c, const struct rpc_call *call);
+void fleet_forget_host(struct control *c, const struct rpc_call *call);
 
 /* ---- cache_set.c ---- */
 void cache_set(struct control *c, const struct rpc_call *call);

@@ -29,6 +29,7 @@ static const char *const scripts[FLEET_SCRIPTS] = {
     [FLEET_SCRIPT_ENTER] = fleet_script_enter,
     [FLEET_SCRIPT_RENEW] = fleet_script_renew,
     [FLEET_SCRIPT_APPEND] = fleet_script_append,
+    [FLEET_SCRIPT_FORGET] = fleet_script_forget,
     [FLEET_SCRIPT_SHARE_GET] = fleet_script_share_get,
     [FLEET_SCRIPT_SHARE_PUT] = fleet_script_share_put,
     [FLEET_SCRIPT_LIMIT_SHARE] = fleet_script_limit_share,

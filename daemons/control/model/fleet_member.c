@@ -382,6 +382,14 @@ bool fleet_member_tell(struct control *c, enum fleet_kind kind, bool soft, const
     return true;
 }
 
+bool fleet_member_forget(struct control *c, const char *host, fleet_forgot_fn done, void *arg)
+{
+    if (!c->fleet)
+        return false;
+    fleet_forget(c->fleet->fleet, host, done, arg);
+    return true;
+}
+
 static int by_name(const void *a, const void *b)
 {
     return strcmp(((const struct fleet_host *)a)->name, ((const struct fleet_host *)b)->name);

@@ -6,6 +6,7 @@
 #ifndef POLDER_CONTROL_FLEET_MEMBER_H
 #define POLDER_CONTROL_FLEET_MEMBER_H
 #include "daemons/control/model/fleet.h"
+#include "daemons/control/model/fleet_forget.h"
 
 struct control;
 struct fleet_member;
@@ -17,6 +18,8 @@ void fleet_member_free(struct control *c);
 /* See fleet_tell(). False: there is no fleet; nothing is called. */
 bool fleet_member_tell(struct control *c, enum fleet_kind kind, bool soft, const char *text,
                        size_t len, uint64_t before, fleet_done_fn done, void *arg);
+/* See fleet_forget.h. False: there is no fleet; nothing is called. */
+bool fleet_member_forget(struct control *c, const char *host, fleet_forgot_fn done, void *arg);
 /* False: there is no fleet. */
 bool fleet_member_view(const struct control *c, struct fleet_view *out);
 /* All zero where there is no fleet. */

@@ -175,6 +175,25 @@ static const char fleet_script_renew[] = FLEET_ALWAYS FLEET_NOW FLEET_ANEW FLEET
     "missing, "
     "unpack(out)}\n";
 
+/* KEYS hosts holders; ARGV host lease: {"forgotten", how many holders of slots it was}, {"lives", ms of its lease},
+ * {"unknown", 0}. What it held of slots is free with the next renewal of another holder. */
+static const char fleet_script_forget[] = FLEET_ALWAYS FLEET_NOW FLEET_RECORDS
+    "local text = redis.call('HGET', KEYS[1], ARGV[1])\n"
+    "if not text then return {'unknown', '0'} end\n"
+    "local r = record_of(text)\n"
+    "if lives(r, now, tonumber(ARGV[2])) then\n"
+    "  return {'lives', string.format('%.0f', r.until_ms - now)}\n"
+    "end\n"
+    "local n, all = 0, redis.call('HGETALL', KEYS[2])\n"
+    "for i = 1, #all, 2 do\n"
+    "  if r and string.match(all[i + 1], '^%x+') == r.i then\n"
+    "    redis.call('HSET', KEYS[2], all[i], r.i..' 0 0 1')\n"
+    "    n = n + 1\n"
+    "  end\n"
+    "end\n"
+    "redis.call('HDEL', KEYS[1], ARGV[1])\n"
+    "return {'forgotten', string.format('%.0f', n)}\n";
+
 /* KEYS log count epoch; ARGV epoch, digits, what this host has applied, entries...: {epoch, number of
  * the last}. Nothing is added in another epoch. Where strangers have put their own ids into the log it
  * begins anew. */
