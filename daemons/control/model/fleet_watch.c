@@ -154,9 +154,35 @@ static bool is_recent(uint64_t at_ms, uint64_t span_ms, uint64_t now_ms)
     return at_ms && now_ms <= at_ms + span_ms;
 }
 
+/* Mono, of when it was raised. */
+static uint64_t raised_ms(const struct condition *c, uint64_t now_ms, uint64_t real_ms)
+{
+    const uint64_t ago_ms = real_ms > c->since_ms ? real_ms - c->since_ms : 0;
+    return ago_ms < now_ms ? now_ms - ago_ms : 1;
+}
+
+/* What an earlier control has seen of the store stands in the table. */
+static void take_up(struct fleet_watch *w, const struct condition_table *table, uint64_t now_ms,
+                    uint64_t real_ms)
+{
+    static struct condition raised[CONDITION_ROWS]; /* large; used within this call alone */
+    const size_t n = table ? conditions_list(table, real_ms, raised) : 0;
+    for (size_t i = 0; i < n; i++) {
+        if (raised[i].id == COND_FLEET_STORE_CHANGED) {
+            w->moved_ms = raised_ms(&raised[i], now_ms, real_ms);
+            snprintf(w->moved, sizeof w->moved, "%s", raised[i].reason);
+        } else if (raised[i].id == COND_FLEET_LEARNING) {
+            w->anew_ms = raised_ms(&raised[i], now_ms, real_ms);
+        }
+    }
+}
+
 void fleet_watch_look(struct fleet_watch *w, const struct fleet_view *v,
                       struct condition_table *table, uint64_t now_ms, uint64_t real_ms)
 {
+    if (!w->looked)
+        take_up(w, table, now_ms, real_ms);
+    w->looked = true;
     note_epoch(w, v->epoch, now_ms);
     if (v->connected) {
         note_store(w, v->store, now_ms);

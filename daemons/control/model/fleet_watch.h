@@ -29,6 +29,7 @@ struct fleet_watch {
     uint64_t epoch;   /* 0: none was known before */
     uint64_t anew_ms; /* when it changed; 0: not yet */
     uint64_t moved_ms;
+    bool looked;                 /* once, at least */
     char store[300], moved[120]; /* the last one in use; "A, before B" */
 };
 
