@@ -537,6 +537,18 @@ static void what_a_host_has_used_flows_out_from_then_on(void **state)
     assert_int_equal(host_takes(2, 200, 0, 0, 0), 90);
 }
 
+/* What was held up while a host had it is not given back when it is used later. */
+static void what_a_host_has_told_that_it_holds_was_not_used_before(void **state)
+{
+    (void)state;
+    begin_epoch();
+    assert_int_equal(host_takes(1, 10, 0, 0, 0), 10);
+    minutes_pass(20);
+    assert_int_equal(host_takes(1, 0, 0, 10, 20 * MINUTE_MS), 0);
+    assert_int_equal(host_takes(1, 0, 0, 0, 0), 0);
+    assert_int_equal(host_takes(2, 200, 0, 0, 0), 90);
+}
+
 static void what_two_hosts_have_used_flows_out_once(void **state)
 {
     (void)state;
@@ -916,6 +928,7 @@ int main(void)
         cmocka_unit_test(a_bucket_has_all_of_the_limit),
         cmocka_unit_test(what_a_host_may_use_yet_does_not_flow_out),
         cmocka_unit_test(what_a_host_has_used_flows_out_from_then_on),
+        cmocka_unit_test(what_a_host_has_told_that_it_holds_was_not_used_before),
         cmocka_unit_test(what_two_hosts_have_used_flows_out_once),
         cmocka_unit_test(who_asks_twice_in_one_call_holds_both),
         cmocka_unit_test(a_part_that_was_kept_and_not_used_goes_back_to_the_bucket),

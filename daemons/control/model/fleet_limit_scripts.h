@@ -339,6 +339,7 @@ static const char fleet_script_limit_take[] = FLEET_NOW FLEET_SHARES FLEET_LIMIT
     "  put_out(key, s, id, out, last[2])\n"
     "  s.level = math.max(s.level - back - free, s.sum)\n"
     "  pass(s, now, rate, limit, window)\n"
+    "  put_out(key, s, id, out, last[2])\n" /* HELD and TIME, as they are now */
     "  s.level = s.level + had\n"
     "  if used then s.used = '1' end\n"
     "  if rate == limit then\n"
