@@ -119,7 +119,6 @@ static bool names_begin(struct names *names)
     const struct config *config = names->process->region->config;
     const uint64_t now_ms = clock_mono_ms();
     const size_t n = server_names(config, NULL);
-    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
     const struct config_server **server = calloc(n + 1, sizeof *server);
     names->name = calloc(n + 1, sizeof *names->name);
     if (!server || !names->name) {

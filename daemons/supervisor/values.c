@@ -234,7 +234,7 @@ static unsigned shed(struct supervisor *s)
     unsigned gone = 0;
     if (g.open && g.on_route) {
         shed_count(s, &g);
-        qsort(g.open, g.n, sizeof *g.open, by_idleness); /* NOLINT(bugprone-sizeof-expression) */
+        qsort(g.open, g.n, sizeof *g.open, by_idleness);
     }
     for (size_t i = 0; i < g.n; i++) {
         struct session *x = g.open[i];

@@ -149,6 +149,7 @@ void config_build_cors(struct config_parse *p, cfg_t *s, struct config_cors *c)
     for (uint32_t i = 0; i < c->n_origins; i++) {
         for (char *at = (char *)(uintptr_t)c->origins[i]; at && *at; at++)
             *at = *at >= 'A' && *at <= 'Z' ? (char)(*at | 0x20) : *at;
+        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker) */
         if (c->credentials && !strcmp(c->origins[i], "*"))
             config_complain(p, config_line_of_nth(p, s, "origins", i),
                             "origins: \"*\" beside credentials would let every site read what its "

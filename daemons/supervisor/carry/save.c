@@ -179,7 +179,6 @@ static int save_sessions(struct state_writer *w, const struct supervisor *s)
     size_t n = 0;
     LIST_FOREACH (x, &s->sessions, entry)
         n++;
-    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers */
     const struct session **all = calloc(n + 1, sizeof *all);
     if (!all)
         return -ENOMEM;
