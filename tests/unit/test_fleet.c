@@ -106,7 +106,7 @@ void fleet_store_fail(struct fleet_store *s, const char *why)
 /* Answers script number i with these texts, of which NULL is the last. */
 static void answer(unsigned i, const char *const *text)
 {
-    redisReply one[4], *list[4], all = {.type = REDIS_REPLY_ARRAY, .element = list};
+    redisReply one[8], *list[8], all = {.type = REDIS_REPLY_ARRAY, .element = list};
     assert_true(i < n_run);
     memset(one, 0, sizeof one);
     for (; text[all.elements]; all.elements++) {
@@ -306,7 +306,7 @@ static void a_lease_that_has_lapsed_is_not_renewed_but_entered_anew(void **state
     answer(enter(), (const char *const[]){EPOCH, "1", NULL});
     atomic_store(&shared.fleet->applied, 1);
     assert_int_equal(run[n_run - 1].script, FLEET_SCRIPT_RENEW);
-    answer(n_run - 1, (const char *const[]){EPOCH, "1", "1700000000000", NULL});
+    answer(n_run - 1, (const char *const[]){EPOCH, "1", "1700000000000", "", "0", NULL});
     assert_true(fleet_is_member(fleet));
     suspend(FLEET_LEASE_MS + 100);
     assert_false(fleet_is_member(fleet));
