@@ -544,17 +544,20 @@ static void a_worker_without_descriptors_takes_the_next_file(void **state)
 static void a_worker_outlives_the_largest_size_of_a_file(void **state)
 {
     (void)state;
+    enum { LARGEST = 1 << 20 }; /* far more than the log in which it is told grows to */
     struct house h;
-    struct rlimit whole, none;
+    struct rlimit whole, some;
     pid_t worker, now;
     start(&h, 1, "");
     assert_int_equal(house_children(&h, "polderd: worker", &worker, 1), 1);
     assert_int_equal(prlimit(worker, RLIMIT_FSIZE, NULL, &whole), 0);
-    none = (struct rlimit){1, whole.rlim_max};
-    assert_int_equal(prlimit(worker, RLIMIT_FSIZE, &none, NULL), 0);
+    some = (struct rlimit){LARGEST, whole.rlim_max};
+    assert_int_equal(prlimit(worker, RLIMIT_FSIZE, &some, NULL), 0);
+    assert_int_equal(truncate(access_path, LARGEST), 0);
     assert_int_equal(get(h.port, "/api/full", NULL), 200);
     wait_until(house_logged(&h, "File too large"), 10000);
     assert_int_equal(prlimit(worker, RLIMIT_FSIZE, &whole, NULL), 0);
+    assert_int_equal(truncate(access_path, 0), 0);
     assert_int_equal(get(h.port, "/api/after", NULL), 200);
     the_line("/api/after");
     assert_int_equal(house_children(&h, "polderd: worker", &now, 1), 1);
