@@ -465,6 +465,8 @@ static void a_change_counts_whether_its_client_waits_or_not(void **state)
     char want[32];
     const struct linger reset = {.l_onoff = 1};
     start(&h, 1, "");
+    atomic_store(&heard, false);
+    atomic_store(&changed, false);
     wait_until((get(h.port, "/slow", NULL), served_from_store(h.port, "/slow")), 3000);
     const int fd = client_connect(h.port);
     client_send(fd, "POST /slow HTTP/1.1\r\nHost: test.example\r\nContent-Length: 1\r\n\r\nx");

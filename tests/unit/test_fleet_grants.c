@@ -788,13 +788,13 @@ static void a_bucket_of_more_flows_out_as_that_one_says(void **state)
     (void)state;
     uint64_t ms;
     begin_epoch();
-    assert_int_equal(take_up("60000 0 10000 5000 1"), 10000);
+    assert_in_range(take_up("60000 0 10000 5000 1"), 10000, 10100); /* one flows out in 6 ms */
     assert_int_equal(take_from("42", "0", "60000 0 10 1 1", &ms), 0);
     assert_in_range(ms, 1, 60000);
     assert_int_equal(take_from("42", "0", "60000 0 10000 1 1", &ms), 0);
     minutes_pass(2);
     assert_int_equal(take_up("60000 0 10 1 1"), 10);
-    assert_int_equal(take_up("60000 0 10000 5000 1"), 9990);
+    assert_in_range(take_up("60000 0 10000 5000 1"), 9990, 10090);
 }
 
 static void shares_are_kept_for_who_may_use_them(void **state)
