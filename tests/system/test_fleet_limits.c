@@ -65,6 +65,10 @@ static const char small_limits[] =
     "route \"/one\" { upstream = \"u\" limits = {\"one\"} }\n"
     "limit \"dear\" { requests = 30 window = 1h key = global scope = fleet algorithm = gcra }\n"
     "route \"/dear\" { upstream = \"u\" limits = {\"dear\"} cost = 10 }\n"
+    "limit \"both\" { requests = 90 window = 1h key = global scope = fleet }\n"
+    "limit \"all\" { requests = 120 window = 1h key = global scope = fleet algorithm = gcra }\n"
+    "route \"/cheap\" { upstream = \"u\" limits = {\"both\", \"all\"} }\n"
+    "route \"/costly\" { upstream = \"u\" limits = {\"both\", \"all\"} cost = 20 }\n"
     "limit \"wide\" { requests = 5 window = 1h key = global scope = fleet algorithm = gcra }\n"
     "limit \"narrow\" { requests = 3 window = 1h key = \"header:X-Key\" scope = fleet }\n"
     "route \"/two\" { upstream = \"u\" limits = {\"wide\", \"narrow\"} }\n";
@@ -396,6 +400,15 @@ static unsigned turns(const char *path, const char *key, unsigned rounds)
     return n;
 }
 
+static void what_costs_more_than_a_host_holds_is_admitted(void **state)
+{
+    (void)state;
+    assert_true(admits(0, "/cheap", "", NULL)); /* it holds two of a lease of three */
+    wait_until(admits(0, "/costly", "", NULL), 10000);
+    wait_until(admits(0, "/cheap", "", NULL), 10000);
+    assert_in_range(turns("/costly", "", 4), 1, 3); /* of 90 */
+}
+
 static void small_limits_costs_and_odd_keys_hold_over_all_hosts(void **state)
 {
     (void)state;
@@ -607,6 +620,7 @@ int main(void)
 {
     const struct CMUnitTest stories[] = {
         cmocka_unit_test(three_hosts_together_admit_the_limit_and_no_more),
+        cmocka_unit_test(what_costs_more_than_a_host_holds_is_admitted),
         cmocka_unit_test(small_limits_costs_and_odd_keys_hold_over_all_hosts),
         cmocka_unit_test(a_store_that_has_lost_its_data_goes_on_in_the_same_hour),
         cmocka_unit_test(a_limit_that_becomes_the_fleets_or_is_it_no_more_keeps_its_counts),

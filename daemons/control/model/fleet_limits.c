@@ -287,12 +287,14 @@ static bool has_reported(struct fleet_limits *l)
 
 /* ---- taking ---- */
 
-/* So much that with what it has the host holds no more than a lease; 0: it has enough, as it had asked
- * twice. */
+/* So much that with what it has the host holds no more than a lease, or enough for a request that costs
+ * more; 0: it has that, as it had asked twice. */
 static uint32_t wanted_by(const struct fleet_limits *l, const struct fleet_want *ask, uint32_t left)
 {
     const uint32_t lease = fleet_lease_for(l->grants, ask);
-    const uint32_t max = left + ask->cost <= lease ? lease - left : left ? 0 : ask->cost;
+    const uint32_t max = left + ask->cost <= lease ? lease - left
+                         : left < ask->cost        ? ask->cost
+                                                   : 0;
     return max < ask->want ? max : ask->want;
 }
 
