@@ -212,8 +212,10 @@ static uint64_t joined(uint64_t word, const struct fleet_want *ask, uint32_t n, 
     const uint64_t old_ms = end_of(word),
                    apart = old_ms > end_ms ? old_ms - end_ms : end_ms - old_ms;
     const bool lives = old_ms > now_ms && count_of(word);
-    if (!n && lives)
+    if (!n && lives && count_of(word) >= ask->cost)
         return word; /* they are used first */
+    if (!n && lives) /* what costs less can use them; then they are given back */
+        return grant_word(old_ms < end_ms ? old_ms : end_ms, true, count_of(word));
     if (!n)
         return grant_word(end_ms, true, 0);
     const bool is_gcra = ask->algorithm == RUNTIME_GCRA;

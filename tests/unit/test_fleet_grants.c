@@ -122,6 +122,25 @@ static void a_refusal_holds_until_its_end(void **state)
     assert_int_equal(take(8, T0 + 900), FLEET_TAKE_NONE);
 }
 
+static void what_costs_more_than_is_left_is_refused_while_that_is_used(void **state)
+{
+    (void)state;
+    asked(8, T0);
+    put(8, 3, T0 + 500, T0);
+    struct fleet_want ask = ask_of(8);
+    ask.cost = 5;
+    assert_int_equal(fleet_grant_take(grants, 8, 5, T0).result, FLEET_TAKE_NONE);
+    fleet_grant_put(grants, &ask, &(struct fleet_answer){.end_ms = T0 + 200, .number = 1}, T0);
+    const struct fleet_took took = fleet_grant_take(grants, 8, 5, T0 + 199);
+    assert_int_equal(took.result, FLEET_TAKE_REFUSED);
+    assert_int_equal(took.end_ms, T0 + 200);
+    assert_true(fleet_grant_is_known(grants, 8, 5, T0 + 199));
+    assert_int_equal(take(8, T0 + 199), FLEET_TAKE_DONE);
+    assert_int_equal(take(8, T0 + 200),
+                     FLEET_TAKE_NONE); /* there may be more, with what goes back */
+    assert_int_equal(back_of(8, T0 + 200, (T0 + 500) / 100), 2);
+}
+
 static void what_is_given_back_is_there_again(void **state)
 {
     (void)state;
@@ -915,6 +934,7 @@ int main(void)
 #define WITH_TABLE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
         WITH_TABLE(what_is_granted_is_used_once_and_not_after_its_end),
         WITH_TABLE(a_refusal_holds_until_its_end),
+        WITH_TABLE(what_costs_more_than_is_left_is_refused_while_that_is_used),
         WITH_TABLE(what_is_given_back_is_there_again),
         WITH_TABLE(what_was_never_used_goes_back_once),
         WITH_TABLE(what_the_store_has_said_is_there_to_be_told),
