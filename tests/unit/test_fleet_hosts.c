@@ -174,6 +174,24 @@ static void what_others_write_in_its_place_counts_for_nothing(void **state)
     assert_true(fleet_hosts_lives(&hosts, the_host()));
 }
 
+/* A replica may lack the last renewals of a host, and a store that was restarted from its file many. */
+static void a_store_that_was_behind_has_earlier_records(void **state)
+{
+    (void)state;
+    const struct record earlier = birch(1, 5), later = birch(9, 6);
+    take(&later, 1);
+    fleet_hosts_begin(&hosts);
+    take(&earlier, 1);
+    assert_string_equal(hosts.wrong, "");
+    take(&earlier, 1);
+    assert_string_equal(hosts.wrong, "");
+    assert_int_equal(the_host()->is.applied, 6); /* it counts for nothing */
+    take(&later, 1);
+    assert_string_equal(hosts.wrong, "");
+    take(&earlier, 1);
+    assert_non_null(strstr(hosts.wrong, "an earlier record"));
+}
+
 /* A lease is no longer than it can be, and what the store says when it ends is believed as far as that can be. */
 static void a_lease_ends(void **state)
 {
@@ -244,6 +262,7 @@ int main(void)
         STORY(a_record_says_what_was_signed),
         STORY(a_host_that_was_taken_out_of_the_list_is_waited_for),
         STORY(what_others_write_in_its_place_counts_for_nothing),
+        STORY(a_store_that_was_behind_has_earlier_records),
         STORY(a_lease_ends),
         STORY(more_than_are_known_are_noticed),
     };

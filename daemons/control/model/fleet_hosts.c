@@ -87,8 +87,10 @@ static void take_ours(struct fleet_hosts *h, const redisReply *name, const struc
     host->listed = true;
     if (!is_new && r->seq == host->is.seq && r->until_ms != host->is.until_ms)
         note_wrong(h, name, "its lease was changed by another program");
-    if (!is_new && r->seq < host->is.seq)
+    if (r->seq < host->listed_seq)
         note_wrong(h, name, "an earlier record of it was put back by another program");
+    else
+        host->listed_seq = r->seq;
     if (!is_new && r->seq <= host->is.seq)
         return;
     host->lives_ms = lease_end(h, r, store_now_ms, is_new);
@@ -163,6 +165,13 @@ void fleet_hosts_take(struct fleet_hosts *h, const redisReply *r, size_t from,
     take_all(h, r, from, store_now_ms, false);
     check_own(h, before);
     h->looked_ms = clock_mono_ms();
+}
+
+void fleet_hosts_begin(struct fleet_hosts *h)
+{
+    h->seq = 0;
+    for (uint32_t i = 0; i < h->n; i++)
+        h->at[i].listed_seq = 0;
 }
 
 static bool is_of_use(const struct fleet_known_host *host)

@@ -17,6 +17,7 @@ struct fleet_known_host {
     char name[FLEET_HOST_SIZE];
     struct fleet_record is; /* as it said last */
     uint64_t lives_ms;      /* mono: it may have a lease until then */
+    uint64_t listed_seq;    /* of its record in the list of the store that was entered */
     bool ours;              /* signed */
     bool listed;
 };
@@ -36,6 +37,8 @@ void fleet_hosts_init(struct fleet_hosts *h, const struct fleet_base *base);
  * had of this host before its last renewal. */
 void fleet_hosts_take(struct fleet_hosts *h, const redisReply *r, size_t from,
                       const redisReply *before, uint64_t store_now_ms);
+/* A store is entered, whose list may be an earlier one, of a replica or a file. */
+void fleet_hosts_begin(struct fleet_hosts *h);
 /* Those that are in no list any more, and have no lease either. */
 void fleet_hosts_drop(struct fleet_hosts *h);
 /* Another host of this fleet that may have a lease now. */

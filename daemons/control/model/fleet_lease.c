@@ -212,7 +212,7 @@ void fleet_lease_note_last(struct fleet_lease *l, uint64_t last)
 void fleet_lease_begin(struct fleet_lease *l, uint64_t last)
 {
     l->goal = l->last = last;
-    l->hosts.seq = 0;
+    fleet_hosts_begin(&l->hosts);
 }
 
 uint64_t fleet_lease_store_now_ms(const struct fleet_lease *l)
