@@ -207,7 +207,7 @@ uint64_t fleet_share_from(struct fleet_grants *g, uint64_t from_ms);
 
 /* What of so many requests is this host's part, and the most that it takes at once. */
 uint32_t fleet_share_part(const struct fleet_grants *g, uint32_t requests);
-uint32_t fleet_lease_of(const struct fleet_grants *g, uint32_t requests);
+uint32_t fleet_lease_of(const struct fleet_grants *g, uint32_t requests, uint32_t algorithm);
 /* What it holds at most of what is asked for; of gcra half of that: see fleet_limit_scripts.h. */
 uint32_t fleet_lease_for(const struct fleet_grants *g, const struct fleet_want *ask);
 

@@ -416,17 +416,18 @@ uint32_t fleet_share_part(const struct fleet_grants *g, uint32_t requests)
     return (uint32_t)((uint64_t)requests * atomic_load(&g->share) / FLEET_SHARE_WHOLE);
 }
 
-uint32_t fleet_lease_of(const struct fleet_grants *g, uint32_t requests)
+uint32_t fleet_lease_of(const struct fleet_grants *g, uint32_t requests, uint32_t algorithm)
 {
     const uint32_t hosts = atomic_load(&g->hosts),
-                   lease = requests / (LEASES * (hosts ? hosts : 1));
-    return lease < 1 ? 1 : lease < FLEET_GRANT_MAX / 2 ? lease : FLEET_GRANT_MAX / 2;
+                   lease = requests / (LEASES * (hosts ? hosts : 1)),
+                   min = algorithm == RUNTIME_GCRA ? 2 : 1;
+    return lease < min ? min : lease < FLEET_GRANT_MAX / 2 ? lease : FLEET_GRANT_MAX / 2;
 }
 
 uint32_t fleet_lease_for(const struct fleet_grants *g, const struct fleet_want *ask)
 {
-    const uint32_t lease = fleet_lease_of(g, ask->requests);
-    return ask->algorithm == RUNTIME_GCRA && lease > 1 ? lease / 2 : lease;
+    const uint32_t lease = fleet_lease_of(g, ask->requests, ask->algorithm);
+    return ask->algorithm == RUNTIME_GCRA ? lease / 2 : lease;
 }
 
 static uint64_t lasts(uint64_t window_ms)

@@ -443,9 +443,8 @@ static double used_of(unsigned key, uint64_t ago)
 
 static void assert_used_up(unsigned key)
 {
-    /* Half a lease is one request, too, where a lease is: see fleet_limit_scripts.h. */
-    const uint32_t one = fleet_lease_of(hosts[0].shared.fleet_grants, keys[key].requests),
-                   lease = keys[key].algorithm == RUNTIME_GCRA && one == 1 ? 2 : one;
+    const uint32_t lease =
+        fleet_lease_of(hosts[0].shared.fleet_grants, keys[key].requests, keys[key].algorithm);
     double used = used_of(key, 0);
     if (healed && keys[key].window_ms > 1000)
         return;

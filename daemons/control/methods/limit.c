@@ -62,7 +62,7 @@ static void put_scope(const struct control *c, struct rpc_out *o, const struct c
         return;
     rpc_out_str(o, "cut_off", config_word(&config_rows[CONFIG_LIMIT_cut_off], l->cut_off));
     rpc_out_str(o, "state", fleet_member_limits_state(c));
-    rpc_out_u64(o, "lease", fleet_lease_of(g, running->requests));
+    rpc_out_u64(o, "lease", fleet_lease_of(g, running->requests, running->algorithm));
     rpc_out_u64(o, "share", fleet_share_part(g, running->requests));
     if (!running->concurrent)
         return;

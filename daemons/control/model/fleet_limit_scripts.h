@@ -281,8 +281,8 @@ static const char fleet_script_limit_report[] = FLEET_NOW FLEET_LIMIT_STATE
  * HELD is all that has not flown out because the level stood at that sum. A host that has used what it
  * had, and when, takes back what it has held up since: at most HELD since it had asked, but for what was
  * held before that, and no more than it used. What remains is less than the sum at that time, and a host
- * holds no more than half a lease: so the level here is above LEVEL by no more than a lease of each; or
- * two requests of each, where a lease is one.
+ * holds no more than half a lease: so the level here is above LEVEL by no more than a lease of each,
+ * which is two requests or more.
  *
  * While a part of the limit is kept for hosts that are cut off, the level flows out as slowly as the rest
  * of the limit says: MORE is what would have flown out otherwise. It goes when nothing is kept any more,
