@@ -148,6 +148,8 @@ $(BUILD)/unit/%: $(BUILD)/obj/tests/unit/%.o $(TESTS) $(PARTS) $(RPC) $(NET) $(H
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(TESTS) $(PARTS) $(RPC) $(NET) $(HTTP) $(LIB) -Wl,--end-group $(LDLIBS) -lcmocka
 $(BUILD)/unit/test_frames_peer: LDLIBS += -lwslay
+# what happens before each turn of a loop that is in a function of its own
+$(BUILD)/unit/test_control_leaving: LDFLAGS += -Wl,--wrap=ev_run
 $(BUILD)/unit/test_coding $(BUILD)/system/test_compress $(BUILD)/system/test_compress_stream: LDLIBS += -lbrotlidec
 # kill() of a process that a story has not found would end all of them (tests/lib/signals.c)
 GUARDED := -Wl,--wrap=kill

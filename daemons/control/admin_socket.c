@@ -53,6 +53,12 @@ void admin_socket_follow(struct admin_socket *s, struct ev_loop *loop, const str
     s->config = config;
 }
 
+void admin_socket_take_no_more(struct admin_socket *s)
+{
+    if (s->server)
+        rpc_server_take_no_more(s->server);
+}
+
 void admin_socket_close(struct admin_socket *s)
 {
     rpc_server_free(s->server);

@@ -14,5 +14,7 @@ struct admin_socket {
 /* Opens the socket, or updates its mode and group. */
 void admin_socket_follow(struct admin_socket *s, struct ev_loop *loop, const struct config *config,
                          rpc_handler handler, void *arg);
+/* No further call; those under way are still answered. */
+void admin_socket_take_no_more(struct admin_socket *s);
 void admin_socket_close(struct admin_socket *s);
 #endif

@@ -179,19 +179,28 @@ static bool life_init(struct life *l, const struct process *process)
     return true;
 }
 
+/* What comes from now on is for the next control: it is not to be seen without the fleet, nor to begin it
+ * anew. */
+static void stop_following(struct life *l)
+{
+    ev_io_stop(l->control.loop, &l->event);
+    ev_timer_stop(l->control.loop, &l->tick);
+    admin_socket_take_no_more(&l->admin);
+}
+
+/* What the last turns may still use goes behind them. */
 static void life_fini(struct life *l)
 {
     struct control *c = &l->control;
+    stop_following(l);
     fleet_member_free(c);
     peers_fini(&c->peers);
-    checks_free(c->checks);
-    outliers_free(c->outliers);
     for (int i = 0; i < LAST_TURNS; i++)
         ev_run(c->loop, EVRUN_NOWAIT);
     admin_socket_close(&l->admin);
     ops_free(l->ops);
-    ev_io_stop(c->loop, &l->event);
-    ev_timer_stop(c->loop, &l->tick);
+    checks_free(c->checks);
+    outliers_free(c->outliers);
     ev_signal_stop(c->loop, &l->term);
     ev_loop_destroy(c->loop);
     windows_free(c->windows);

@@ -577,6 +577,17 @@ void rpc_server_permit(struct rpc_server *s, mode_t mode, gid_t gid)
     unix_socket_permit(s->listener.socket.path, mode, gid);
 }
 
+void rpc_server_take_no_more(struct rpc_server *s)
+{
+    struct rpc_connection *c;
+    listener_close(&s->listener);
+    LIST_FOREACH (c, &s->connections, entry) {
+        c->last = true;
+        if (!c->lingers)
+            ev_io_stop(s->loop, &c->read);
+    }
+}
+
 void rpc_server_free(struct rpc_server *s)
 {
     if (!s)

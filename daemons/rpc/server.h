@@ -55,6 +55,9 @@ void rpc_server_each_quiet(const struct rpc_server *server, void (*fn)(void *arg
                            void *arg);
 /* Changes who has access from now on. */
 void rpc_server_permit(struct rpc_server *server, mode_t mode, gid_t gid);
+/* Takes no further connection and no further call, and removes the path; what is under way is still
+ * answered. */
+void rpc_server_take_no_more(struct rpc_server *server);
 /* Closes all connections, and removes the path. */
 void rpc_server_free(struct rpc_server *server);
 
