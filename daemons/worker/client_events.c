@@ -137,6 +137,7 @@ static void on_let_go(struct client *c)
 void client_events_init(struct worker *w)
 {
     static const struct client_ops ops = {.on = {client_on_readable, client_on_writable},
+                                          .begin = client_begin,
                                           .use_input = client_use_input,
                                           .watch_read = client_watch_read,
                                           .head = request_read,

@@ -128,7 +128,7 @@ static void refuse(struct worker *w, int fd, const struct clientip *peer)
     w->clients->ops->refused(c, "");
     if (crowded)
         client_close(c);
-    client_begin(c);
+    w->clients->ops->begin(c);
 }
 
 static void on_accepted(void *arg, int fd, const struct sockaddr *sa)
@@ -148,7 +148,7 @@ static void on_accepted(void *arg, int fd, const struct sockaddr *sa)
     stats_add(w->stats, STATS_CONNECTIONS, 1);
     if (!w->config->proxy_protocol)
         accept_admit(c, &peer);
-    client_begin(c);
+    w->clients->ops->begin(c);
 }
 
 static void listen_on(struct worker *w, int fd)

@@ -47,6 +47,7 @@ struct worker;
 /* How a connection calls the layers above it. */
 struct client_ops {
     struct transport_user on;             /* what carries it tells of */
+    void (*begin)(struct client *c);      /* a new one: read from now on */
     void (*use_input)(struct client *c);  /* what was read and kept */
     void (*watch_read)(struct client *c); /* read from, if that makes sense now */
     /* Bytes of a head, and what follows it; returns how many were used, 0: more of it must come. */
@@ -203,8 +204,8 @@ void client_drop_input(struct client *c); /* what was read and not used */
 void client_on_writable(struct transport *t);
 
 /* ---- client_read.c ---- */
-/* A new one is read from now on. What it asks has mostly come by then, and is read at once: a
- * connection that ends behind its answer never enters the loop's set. */
+/* client_ops.begin(). What a new one asks has mostly come by then, and is read at once: a connection
+ * that ends behind its answer never enters the loop's set. */
 void client_begin(struct client *c);
 void client_on_readable(struct transport *t);
 void client_use_input(struct client *c);  /* what was read and kept, and then what comes */
