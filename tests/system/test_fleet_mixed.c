@@ -236,6 +236,12 @@ static void hosts_of_one_format_are_members_at_a_time(void **state)
             both_see(&p, "/a"); /* what the other had to tell came with it */
             expect_told(&p, 0);
             expect_told(&p, 1);
+        } else { /* while the store cannot be asked it is not known */
+            redis_kill(&p.redis);
+            wait_until(!says(&p, 1, "fleet", whys[first]), 8000);
+            assert_true(has_condition(&p, 1, "h1", whys[first]));
+            house_advance(&p.host[1], 10000);
+            wait_until(!has_condition(&p, 1, "h1", ""), 8000);
         }
         end(&p);
     }

@@ -24,6 +24,8 @@
 #define RENEW_MS 500 /* a lease is renewed that often */
 #define LOOK_MS  5   /* while somebody waits for others */
 #define SHOW_MS  2   /* before that others are not shown what is applied */
+#define KNOWN_MS                                                                                   \
+    10000 /* that a store has refused this host: others of its list are tried in between */
 
 static const char *const scripts[FLEET_SCRIPTS] = {
     [FLEET_SCRIPT_ENTER] = fleet_script_enter,
@@ -57,6 +59,8 @@ struct fleet {
     bool show;           /* others may wait for what is applied by now */
     bool name_taken;     /* by another host, when this one tried to enter last */
     bool other_format;   /* of the members, then */
+    uint64_t refused_ms; /* when that was */
+    char refusal[160];   /* and why */
     char run_id[48];     /* of the server */
 };
 
@@ -142,7 +146,7 @@ static void say_format(const redisReply *r, char *out, size_t size)
 static bool is_refused(void *arg, const redisReply *r)
 {
     struct fleet *f = arg;
-    char why[160];
+    char why[sizeof f->refusal];
     const char *word = fleet_reply_text(r, 0), *by = fleet_reply_text(r, 1);
     f->name_taken = word && !strcmp(word, "taken");
     f->other_format = word && !strcmp(word, "format");
@@ -159,6 +163,8 @@ static bool is_refused(void *arg, const redisReply *r)
                  by ? by : "too many");
     else
         return false;
+    f->refused_ms = clock_mono_ms();
+    strcpy(f->refusal, why);
     leave(f, why);
     return true;
 }
@@ -494,10 +500,12 @@ static void view_servers(const struct fleet *f, struct fleet_view *out)
 void fleet_view(const struct fleet *f, struct fleet_view *out)
 {
     const uint64_t now_ms = clock_mono_ms(), since = atomic_load(&f->base.page->since_ms);
+    const bool is_known = now_ms < f->refused_ms + KNOWN_MS;
     *out = (struct fleet_view){
         .connected = is_connected(f),
-        .name_taken = f->name_taken,
-        .other_format = f->other_format,
+        .name_taken = f->name_taken && is_known,
+        .other_format = f->other_format && is_known,
+        .refusal = f->refusal,
         .epoch = fleet_base_epoch(&f->base),
         .since_ms = now_ms > since ? now_ms - since : 0,
         .store = fleet_store_name(f->base.store),

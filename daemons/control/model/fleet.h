@@ -67,6 +67,7 @@ struct fleet_view {
     uint64_t epoch;          /* the last one that was known; 0: none */
     uint64_t since_ms;       /* ago */
     const char *store, *why; /* why: it is cut off */
+    const char *refusal;     /* why the store has not let it in, where one of these is true */
     const char *name, *host;
     uint64_t applied, last; /* numbers of the log; last: as far as is known */
     uint64_t late_ms;       /* as of a host */

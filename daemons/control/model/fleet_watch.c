@@ -120,7 +120,7 @@ static void look_for_other_versions(const struct late *l, struct condition_table
     condition_clear_except(table, COND_FLEET_VERSIONS, is_of_other_version, (void *)(uintptr_t)l,
                            real_ms);
     if (l->view->other_format)
-        condition_raise(table, COND_FLEET_VERSIONS, l->view->host, l->view->why, real_ms);
+        condition_raise(table, COND_FLEET_VERSIONS, l->view->host, l->view->refusal, real_ms);
     for (uint32_t i = 0; !l->view->other_format && i < l->view->n; i++)
         if (differs(&l->view->at[i], reason, sizeof reason))
             condition_raise(table, COND_FLEET_VERSIONS, l->view->at[i].name, reason, real_ms);
