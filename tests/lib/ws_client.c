@@ -220,6 +220,31 @@ pid_t working_process(pid_t supervisor)
     return found;
 }
 
+size_t supervisor_descriptors(pid_t supervisor)
+{
+    return descriptors(supervisor) + descriptors(working_process(supervisor));
+}
+
+/* The custodian is told in order, and later than a client is answered: of two descriptors that stay,
+ * a worker's link and the table of servers, and then of two for each WebSocket. */
+size_t supervisor_descriptors_at_rest(struct house *h, const char *target)
+{
+    wait_for_supervisor(h);
+    const pid_t custodian = supervisor_of(h);
+    const size_t before = descriptors(custodian);
+    const int fd[] = {open_ws(h->port, target), open_ws(h->port, target)};
+    struct message m;
+    wait_until(descriptors(custodian) >= before + 4, 10000);
+    close(fd[0]);
+    close(fd[1]);
+    wait_until(descriptors(custodian) <= before + 2, 10000);
+    wait_until(get(h->ops_port, "/api/telemetry/websocket-health", &m) == 200 &&
+                   (strstr(m.body, "\"activeConnections\":0") || (message_free(&m), false)),
+               5000);
+    message_free(&m);
+    return supervisor_descriptors(custodian);
+}
+
 bool has_ended(pid_t pid)
 {
     char path[64], text[512] = "";

@@ -38,6 +38,11 @@ pid_t supervisor_of(struct house *h);
 pid_t working_process(pid_t supervisor);
 bool has_ended(pid_t pid); /* of any process: it is gone, or waits for its parent to look */
 size_t descriptors(pid_t pid);
+/* Those of both processes. */
+size_t supervisor_descriptors(pid_t supervisor);
+/* The same, where no WebSocket was opened yet, of what stays open behind the first ones, over target,
+ * which a backend answers. */
+size_t supervisor_descriptors_at_rest(struct house *h, const char *target);
 void wait_for_supervisor(struct house *h);
 
 /* A client on target, and the backend's end: both agree. extra: lines of the backend's 101. */

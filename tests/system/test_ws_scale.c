@@ -203,11 +203,6 @@ static long resident(pid_t supervisor)
     return resident_kib(supervisor) + resident_kib(working_process(supervisor));
 }
 
-static size_t all_descriptors(pid_t supervisor)
-{
-    return descriptors(supervisor) + descriptors(working_process(supervisor));
-}
-
 static void idle_ones_beat_and_weigh_little(void **state)
 {
     (void)state;
@@ -257,13 +252,13 @@ static void coming_and_going_grows_nothing(void **state)
     const pid_t pid = supervisor_of(&h);
     load_start(&l, h.port, "churn", 100, 2000, "64");
     load_end(&l);
-    const size_t before = all_descriptors(pid);
+    const size_t before = supervisor_descriptors(pid);
     const long memory = resident(pid);
     load_start(&l, h.port, "churn", 100, n, "64");
     load_end(&l);
     if (reported(&l, "opened") != n)
         fail_msg("not all were opened: %s", l.report);
-    wait_until(all_descriptors(pid) <= before, 10000);
+    wait_until(supervisor_descriptors(pid) <= before, 10000);
     if (!harness_sanitized())
         assert_true(resident(pid) - memory < 1024);
     house_remove(&h);
