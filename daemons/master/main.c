@@ -75,8 +75,8 @@ int main(int argc, char **argv)
     const char *config_path = DEFAULT_CONFIG;
     bool test = false;
     int option, block = -1, answer = -1;
-    signal(SIGXFSZ,
-           SIG_IGN); /* a file that may not grow is an EFBIG, as a full disk is an ENOSPC */
+    /* a file that may not grow is an EFBIG, as a full disk is an ENOSPC */
+    signal(SIGXFSZ, SIG_IGN);
     clock_open();
     program_path(argc > 0 ? argv[0] : NULL, program, sizeof program);
     process_title_init(argc, argv);

@@ -440,8 +440,8 @@ static struct supervisor the_supervisor;
 int main(int argc, char **argv)
 {
     struct options o = {.config = DEFAULT_CONFIG};
-    signal(SIGXFSZ,
-           SIG_IGN); /* a file that may not grow is an EFBIG, as a full disk is an ENOSPC */
+    /* a file that may not grow is an EFBIG, as a full disk is an ENOSPC */
+    signal(SIGXFSZ, SIG_IGN);
     clock_open();
     process_title_init(argc, argv);
     const int wrong = read_options(argc, argv, &o);

@@ -181,7 +181,6 @@ static void take_given(struct config_parse *p, struct config_alert *a,
         complain(p, a, "it is that of a condition; expected enabled, severity and for");
 }
 
-/* One that is not built in. */
 static void complain_metric(struct config_parse *p, const struct config_alert *a,
                             const char *metric)
 {
@@ -199,6 +198,7 @@ static void complain_metric(struct config_parse *p, const struct config_alert *a
                     near ? "\"? " : "");
 }
 
+/* One that is not built in. */
 static void begin_own(struct config_parse *p, struct config_alert *a, const char *metric,
                       uint64_t stated)
 {

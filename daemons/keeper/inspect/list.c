@@ -367,7 +367,8 @@ static void ask_list(struct keeper *k, const struct rpc_call *call)
     }
     const int rc = rpc_in_u64(call->params, "limit", LIMIT_MAX, &limit);
     if ((rc < 0 && rc != -ENOENT) || limit == 0) {
-        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "limit is a whole number from 1 to %u", LIMIT_MAX);
+        rpc_reply_error(call->reply, RPC_BAD_ARGUMENT, "limit is a whole number from 1 to %u",
+                        LIMIT_MAX);
         return;
     }
     struct job *j = job_new(k, call, prefix, len > 0 ? (size_t)len : 0);
