@@ -183,7 +183,9 @@ static ssize_t take(struct peer *p, const uint8_t *at, size_t len)
         if (!end)
             return 0;
         if (len < 12 || memcmp(at, "HTTP/1.1 101", 12)) {
-            total.refused++;
+            if (!total.refused++)
+                fprintf(stderr, "ws_load: refused first: %.*s\n", (int)(end - at),
+                        (const char *)at);
             return -1;
         }
         used = (size_t)(end - at) + 4;
