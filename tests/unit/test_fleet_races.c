@@ -39,14 +39,17 @@ static const struct {
     uint32_t algorithm, requests;
     uint64_t window_ms;
     bool closed;
-} keys[] = {{"fixed", RUNTIME_FIXED, 100, 1000, false},
-            {"sliding", RUNTIME_SLIDING, 90, 1000, false},
-            {"gcra", RUNTIME_GCRA, 60, 1000, false},
-            {"closed", RUNTIME_FIXED, 3, 500, true},
-            {"long fixed", RUNTIME_FIXED, 600, 20000, false},
-            {"long sliding", RUNTIME_SLIDING, 300, 10000, false},
-            {"long gcra", RUNTIME_GCRA, 400, 10000, false},
-            {"small gcra", RUNTIME_GCRA, 12, 1000, false}};
+    uint32_t dear; /* what each fourth request costs; 0: 1, as the others */
+} keys[] = {{"fixed", RUNTIME_FIXED, 100, 1000, false, 0},
+            {"sliding", RUNTIME_SLIDING, 90, 1000, false, 0},
+            {"gcra", RUNTIME_GCRA, 60, 1000, false, 0},
+            {"closed", RUNTIME_FIXED, 3, 500, true, 0},
+            {"long fixed", RUNTIME_FIXED, 600, 20000, false, 0},
+            {"long sliding", RUNTIME_SLIDING, 300, 10000, false, 0},
+            {"long gcra", RUNTIME_GCRA, 400, 10000, false, 0},
+            {"small gcra", RUNTIME_GCRA, 12, 1000, false, 0},
+            {"costs", RUNTIME_SLIDING, 90, 1000, false, 7},
+            {"costs gcra", RUNTIME_GCRA, 90, 1000, false, 7}};
 #define KEYS (sizeof keys / sizeof *keys)
 
 /* A script that is on its way. */
@@ -80,7 +83,8 @@ static struct host {
     uint64_t clock;   /* its monotonic clock is ahead by that */
     uint64_t look_at; /* of control */
     bool woken;
-    uint32_t waiting[KEYS];     /* requests */
+    uint32_t waiting[KEYS]; /* requests */
+    uint32_t waiting_dear[KEYS];
     uint64_t waiting_for[KEYS]; /* their end */
     unsigned rate[KEYS];        /* requests in 1000 ms */
     uint64_t share_log[KEYS][512];
@@ -356,6 +360,7 @@ static void host_forgets(struct host *h)
     assert_ptr_not_equal(g, MAP_FAILED);
     h->shared.fleet_grants = g;
     memset(h->waiting, 0, sizeof h->waiting);
+    memset(h->waiting_dear, 0, sizeof h->waiting_dear);
     memset(h->n_share, 0, sizeof h->n_share);
 }
 
@@ -372,14 +377,19 @@ static void host_kill(struct host *h)
 
 /* ---- requests ---- */
 
-static struct fleet_want ask_of(unsigned key)
+static uint32_t cost_of(unsigned key)
+{
+    return keys[key].dear && !rnd(4) ? keys[key].dear : 1;
+}
+
+static struct fleet_want ask_of(unsigned key, uint32_t cost)
 {
     return (struct fleet_want){.key = key + 77,
                                .hash = {key + 1, 9},
                                .window_ms = keys[key].window_ms,
                                .requests = keys[key].requests,
                                .algorithm = keys[key].algorithm,
-                               .cost = 1};
+                               .cost = cost};
 }
 
 static double bucket_level(unsigned key)
@@ -389,17 +399,18 @@ static double bucket_level(unsigned key)
     return bucket[key].level > out ? bucket[key].level - out : 0;
 }
 
-static void admit(struct host *h, unsigned key)
+static void admit(struct host *h, unsigned key, uint32_t cost)
 {
-    assert_true(n_admissions < LOG_MAX);
-    bucket[key].level = bucket_level(key) + 1;
+    assert_true(n_admissions + cost <= LOG_MAX);
+    bucket[key].level = bucket_level(key) + cost;
     bucket[key].at = now;
-    admissions[n_admissions++] = (struct admission){
-        (uint32_t)(now - BEGIN), (uint32_t)(now - BEGIN + (uint64_t)store_offset + 100000),
-        (uint8_t)(h - hosts), (uint8_t)key};
+    while (cost--)
+        admissions[n_admissions++] = (struct admission){
+            (uint32_t)(now - BEGIN), (uint32_t)(now - BEGIN + (uint64_t)store_offset + 100000),
+            (uint8_t)(h - hosts), (uint8_t)key};
 }
 
-static void decide_alone(struct host *h, unsigned key)
+static void decide_alone(struct host *h, unsigned key, uint32_t cost)
 {
     uint64_t wait_ms, *at = h->share_log[key];
     unsigned n = 0;
@@ -410,9 +421,10 @@ static void decide_alone(struct host *h, unsigned key)
     for (unsigned i = 0; i < h->n_share[key]; i++)
         if (at[i] + keys[key].window_ms > now)
             at[n++] = at[i];
-    if (n < max) {
-        at[n++] = now;
-        admit(h, key);
+    if (n + cost <= max) {
+        admit(h, key, cost);
+        while (cost--)
+            at[n++] = now;
     }
     h->n_share[key] = n;
 }
@@ -441,10 +453,18 @@ static double used_of(unsigned key, uint64_t ago)
     return bucket_level(key) + (double)(ago * keys[key].requests) / (double)keys[key].window_ms;
 }
 
+/* What a host may hold: polder-limits(7). */
+static uint32_t lease_of(unsigned key)
+{
+    const uint32_t dear = keys[key].dear * (keys[key].algorithm == RUNTIME_GCRA ? 2 : 1),
+                   of = fleet_lease_of(hosts[0].shared.fleet_grants, keys[key].requests,
+                                       keys[key].algorithm);
+    return of > dear ? of : dear;
+}
+
 static void assert_used_up(unsigned key)
 {
-    const uint32_t lease =
-        fleet_lease_of(hosts[0].shared.fleet_grants, keys[key].requests, keys[key].algorithm);
+    const uint32_t lease = lease_of(key);
     double used = used_of(key, 0);
     if (healed && keys[key].window_ms > 1000)
         return;
@@ -456,23 +476,26 @@ static void assert_used_up(unsigned key)
                  now - BEGIN, used, keys[key].requests);
 }
 
-static void request(struct host *h, unsigned key, bool last)
+static void request(struct host *h, unsigned key, uint32_t cost, bool last)
 {
     struct fleet_grants *g = h->shared.fleet_grants;
     const uint64_t mono_ms = clock_mono_ms();
-    struct fleet_want ask = ask_of(key);
-    const struct fleet_took took = fleet_grant_take(g, ask.key, 1, mono_ms);
+    struct fleet_want ask = ask_of(key, cost);
+    const struct fleet_took took = fleet_grant_take(g, ask.key, ask.cost, mono_ms);
     if (took.result == FLEET_TAKE_DONE || took.result == FLEET_TAKE_LOW)
-        admit(h, key);
+        admit(h, key, ask.cost);
     else if (took.result == FLEET_TAKE_REFUSED && calm)
         assert_used_up(key);
     const bool asks = took.result == FLEET_TAKE_LOW || (took.result == FLEET_TAKE_NONE && !last);
     if (fleet_grants_come(g, mono_ms) && asks) {
         h->woken |= fleet_grant_ask(g, (unsigned)rnd(2), &ask, mono_ms);
-        if (took.result == FLEET_TAKE_NONE && !h->waiting[key]++)
-            h->waiting_for[key] = now + TIMEOUT_MS;
+        if (took.result == FLEET_TAKE_NONE) {
+            h->waiting_dear[key] += cost > 1;
+            if (!h->waiting[key]++)
+                h->waiting_for[key] = now + TIMEOUT_MS;
+        }
     } else if (took.result == FLEET_TAKE_NONE) {
-        decide_alone(h, key);
+        decide_alone(h, key, ask.cost);
     }
 }
 
@@ -481,13 +504,15 @@ static void retry_waiting(struct host *h, unsigned key)
     struct fleet_grants *g = h->shared.fleet_grants;
     const uint64_t mono_ms = clock_mono_ms();
     const bool over = now >= h->waiting_for[key] || !fleet_grants_come(g, mono_ms);
-    uint32_t n = h->waiting[key];
-    if (!n || !(over || fleet_grant_is_known(g, key + 77, 1, mono_ms)))
+    uint32_t n = h->waiting[key], dear = h->waiting_dear[key];
+    if (!n || !(over || fleet_grant_is_known(g, key + 77, dear < n ? 1 : keys[key].dear, mono_ms)))
         return;
     const uint64_t till = h->waiting_for[key];
-    h->waiting[key] = 0;
-    while (n--)
-        request(h, key, over);
+    h->waiting[key] = h->waiting_dear[key] = 0;
+    for (; n; n--) {
+        request(h, key, dear ? keys[key].dear : 1, over);
+        dear -= dear > 0;
+    }
     if (h->waiting[key])
         h->waiting_for[key] = till;
 }
@@ -532,7 +557,7 @@ static void host_step(struct host *h)
         retry_waiting(h, k);
         for (unsigned at = (unsigned)rnd(1000); at < h->rate[k]; at += 1000) {
             offered[k]++;
-            request(h, k, false);
+            request(h, k, cost_of(k), false);
         }
     }
 }
