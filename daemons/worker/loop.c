@@ -348,10 +348,10 @@ void loop_close(struct worker *w)
     buffer_pool_trim(&w->buffers);
     long_poll_free_the_dead(w);
     free(w->long_polls->watches);
-    free(w->watchers);
     if (w->loop) {
         client_leave_close(w);
         ev_signal_stop(w->loop, &w->watchers->term);
         ev_loop_destroy(w->loop);
     }
+    free(w->watchers);
 }
