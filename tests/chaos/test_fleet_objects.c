@@ -164,7 +164,7 @@ static void thousands_of_objects_are_taken_once(void **state)
     const char *given = getenv("FLEET_OBJECTS");
     const unsigned n = given ? (unsigned)atoi(given) : getenv("POLDER_LONG") ? 5000 : 400;
     for (size_t i = 0; i < sizeof text - 1; i++)
-        text[i] = rand() % 2 ? (char)('a' + rand() % 26) : ' ';
+        text[i] = (char)(rand() % 2 ? 'a' + rand() % 26 : ' ');
     each_is_taken_once(n, 1000);
     each_is_taken_once(n, 20000);
     each_is_taken_once(n / 10, 200000);
