@@ -500,7 +500,8 @@ static void surrogate_directives_for_others_are_skipped(void **state)
     cc = (struct field_cc){0};
     assert_false(field_surrogate_cc(text(";polder"), &cc));
     assert_false(field_surrogate_cc(text("no-store max-age=1;other"), &cc));
-    assert_true(field_surrogate_cc(text("no-store max-age=1"), &cc)); /* what is meant is not known */
+    /* what is meant is not known */
+    assert_true(field_surrogate_cc(text("no-store max-age=1"), &cc));
     assert_int_equal(cc.flags, FIELD_CC_UNREADABLE);
 }
 
