@@ -747,7 +747,8 @@ static void polderctl_upgrades_both(void **state)
     assert_non_null(strstr(supervisor, "Exec format error"));
     release_install(&release, "polder-supervisor", NULL, RELEASE_WHOLE);
     assert_int_equal(ctl(&h, &out, "upgrade --no-wait"), 0);
-    assert_non_null(strstr(out, "polder-supervisor  asked"));
+    if (!strstr(out, "polder-supervisor  asked"))
+        fail_msg("not asked: %s", out);
     wait_until(upgrades(&h) == 2, 20000);
     assert_int_equal(supervisor_of(&h), pid);
     wait_until(ctl(&h, &out, "--json upgrade --state") == 0 && /* polderd's is over */
