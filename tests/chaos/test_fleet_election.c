@@ -86,11 +86,5 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_master_is_replaced_and_nothing_older_is_served),
     };
-    const char *why = nets_make(TRIO);
-    setlinebuf(stdout);
-    if (*why) {
-        fprintf(stderr, "election: NOT TESTED: %s\n", why);
-        return 0;
-    }
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return trio_prepare("election") ? cmocka_run_group_tests(tests, NULL, NULL) : 0;
 }

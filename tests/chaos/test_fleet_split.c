@@ -147,11 +147,5 @@ int main(void)
         cmocka_unit_test(a_master_that_is_alone_lets_no_host_be_a_member),
         cmocka_unit_test(nor_whatever_packets_are_lost),
     };
-    const char *why = nets_make(TRIO);
-    setlinebuf(stdout); /* a child has nothing of it */
-    if (*why) {
-        fprintf(stderr, "split: NOT TESTED: %s\n", why);
-        return 0;
-    }
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return trio_prepare("split") ? cmocka_run_group_tests(tests, NULL, NULL) : 0;
 }

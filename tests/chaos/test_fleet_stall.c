@@ -46,11 +46,5 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_master_that_stood_still_gives_no_lease_by_what_it_remembers),
     };
-    const char *why = nets_make(TRIO);
-    setlinebuf(stdout);
-    if (*why) {
-        fprintf(stderr, "stall: NOT TESTED: %s\n", why);
-        return 0;
-    }
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return trio_prepare("stall") ? cmocka_run_group_tests(tests, NULL, NULL) : 0;
 }

@@ -231,6 +231,15 @@ void trio_stop(struct trio *t, const char *story)
     board_close(t->board);
 }
 
+bool trio_prepare(const char *story)
+{
+    const char *why = nets_make(TRIO);
+    setlinebuf(stdout); /* a child has nothing of it */
+    if (*why)
+        fprintf(stderr, "%s: NOT TESTED: %s\n", story, why);
+    return !*why;
+}
+
 void trio_lose_all(int machine, bool lose)
 {
     for (int i = 0; i < TRIO; i++)

@@ -30,7 +30,9 @@ struct trio {
     struct trio_admitted *admitted;
     bool limits_lapse; /* a host that comes late may exceed them, as polder-limits(7) says */
 };
-/* The first one has the master. nets_make(TRIO) has been called. */
+/* Makes the networks; false, and says so: they cannot be had, and the story is not tested. */
+bool trio_prepare(const char *story);
+/* The first one has the master. trio_prepare() has been called. */
 void trio_start(struct trio *t);
 /* Fails where a reader has seen what is older, or too much was admitted. */
 void trio_stop(struct trio *t, const char *story);

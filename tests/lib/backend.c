@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -251,6 +252,15 @@ bool reply_ok(struct asked *ask, const char *lines, const char *body)
 /* ---- what stories share ---- */
 
 static struct backend **shared;
+_Atomic unsigned backend_version = 1;
+
+bool backend_tells_version(struct asked *ask)
+{
+    char body[32];
+    snprintf(body, sizeof body, "%u", atomic_load(&backend_version));
+    return reply_ok(ask, "Cache-Control: max-age=300\r\n", body);
+}
+
 static backend_fn shared_fn;
 
 void harness_share(struct backend **b, backend_fn fn)

@@ -37,6 +37,9 @@ bool reply(struct asked *ask, const char *fmt, ...) __attribute__((format(printf
 bool reply_bytes(struct asked *ask, const void *bytes, size_t len);
 /* 200 with these extra head lines ("" or "Name: value\r\n…") and body */
 bool reply_ok(struct asked *ask, const char *lines, const char *body);
+/* A backend_fn: the number of now, in an answer that may be stored for 300 s. */
+extern _Atomic unsigned backend_version; /* 1 */
+bool backend_tells_version(struct asked *ask);
 
 /* Runs the stories of a program with one backend for all of them, in *b while they run; what main()
  * returns. */

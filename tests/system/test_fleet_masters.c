@@ -14,14 +14,6 @@
 #define SERVERS 2
 
 static struct backend *backend;
-static _Atomic unsigned version = 1;
-
-static bool answers(struct asked *ask)
-{
-    char body[32];
-    snprintf(body, sizeof body, "%u", atomic_load(&version));
-    return reply_ok(ask, "Cache-Control: max-age=300\r\n", body);
-}
 
 struct fleet {
     struct redis redis[SERVERS];
@@ -96,7 +88,7 @@ static void change_at(struct fleet *f, int host, const char *others)
     const char *out;
     for (int i = 0; i < HOSTS; i++)
         seen(&f->host[i]);
-    const unsigned now = atomic_fetch_add(&version, 1) + 1;
+    const unsigned now = atomic_fetch_add(&backend_version, 1) + 1;
     assert_int_equal(ctl(&f->host[host], &out, "cache invalidate /a"), 0);
     assert_non_null(strstr(out, others));
     for (int i = 0; i < HOSTS; i++)
@@ -166,5 +158,5 @@ int main(void)
         cmocka_unit_test(of_two_masters_all_follow_the_one_they_have),
         cmocka_unit_test(a_host_that_reaches_only_the_other_one_is_cut_off),
     };
-    return run_with_backend(stories, &backend, answers);
+    return run_with_backend(stories, &backend, backend_tells_version);
 }

@@ -14,15 +14,6 @@
 #define SECRET "a secret of sixteen or more"
 
 static struct backend *backend;
-static _Atomic unsigned version = 1;
-
-/* The version of now, in every answer. */
-static bool answers(struct asked *ask)
-{
-    char body[32];
-    snprintf(body, sizeof body, "%u", atomic_load(&version));
-    return reply_ok(ask, "Cache-Control: max-age=300\r\n", body);
-}
 
 /* Two hosts, each with a program of its own, which may be replaced. */
 struct pair {
@@ -124,7 +115,7 @@ static unsigned seen(struct pair *p, int i, const char *path)
 static void both_see(struct pair *p, const char *path)
 {
     for (int i = 0; i < 2; i++)
-        wait_until(seen(p, i, path) == atomic_load(&version), 8000);
+        wait_until(seen(p, i, path) == atomic_load(&backend_version), 8000);
 }
 
 /* What one has invalidated no other serves, once that is acknowledged. */
@@ -132,12 +123,12 @@ static void expect_told(struct pair *p, int by)
 {
     const char *out;
     both_see(p, "/a");
-    atomic_fetch_add(&version, 1);
+    atomic_fetch_add(&backend_version, 1);
     if (ctl(&p->host[by], &out, "cache invalidate /a"))
         fail_msg("%s", out);
     assert_null(strstr(out, "cut off"));
     for (int i = 0; i < 2; i++)
-        assert_int_equal(seen(p, i, "/a"), atomic_load(&version));
+        assert_int_equal(seen(p, i, "/a"), atomic_load(&backend_version));
 }
 
 /* polderctl upgrade, while the other one changes and invalidates. */
@@ -152,7 +143,7 @@ static void upgrade(struct pair *p, int i, const char *program)
     assert_non_null(upgrading);
     snprintf(text, sizeof text, "%s/status", p->dir[i]);
     for (struct stat st; stat(text, &st) || !st.st_size;) {
-        const unsigned n = atomic_fetch_add(&version, 1) + 1;
+        const unsigned n = atomic_fetch_add(&backend_version, 1) + 1;
         assert_int_equal(ctl(&p->host[!i], &out, "cache invalidate /a"), 0);
         assert_int_equal(seen(p, i, "/a"), n);
         assert_int_equal(seen(p, !i, "/a"), n);
@@ -192,8 +183,8 @@ static void hosts_whose_entries_differ_live_side_by_side(void **state)
         assert_true(says(&p, older, "--json fleet", "\"rejected\": 0"));
         /* neither takes what the other shares */
         const unsigned before = backend_calls(backend);
-        assert_int_equal(seen(&p, older, "/c"), atomic_load(&version));
-        assert_int_equal(seen(&p, newer, "/c"), atomic_load(&version));
+        assert_int_equal(seen(&p, older, "/c"), atomic_load(&backend_version));
+        assert_int_equal(seen(&p, newer, "/c"), atomic_load(&backend_version));
         assert_int_equal(backend_calls(backend), before + 2);
         /* and one host after the other, to the same */
         upgrade(&p, older, "test/polderd-entries");
@@ -201,8 +192,8 @@ static void hosts_whose_entries_differ_live_side_by_side(void **state)
                    15000);
         both_see(&p, "/b");
         expect_told(&p, newer);
-        atomic_fetch_sub(&version, 1); /* what was not invalidated is still there */
-        assert_int_equal(seen(&p, older, "/b"), atomic_load(&version));
+        atomic_fetch_sub(&backend_version, 1); /* what was not invalidated is still there */
+        assert_int_equal(seen(&p, older, "/b"), atomic_load(&backend_version));
         end(&p);
     }
 }
@@ -225,9 +216,9 @@ static void hosts_of_one_format_are_members_at_a_time(void **state)
         assert_true(says(&p, 0, "fleet", "h1    no    cut off"));
         assert_true(is_member(&p, 0));
         expect_told(&p, 0);
-        atomic_fetch_add(&version, 1);
+        atomic_fetch_add(&backend_version, 1);
         assert_true(says(&p, 1, "cache invalidate /a", "cut off"));
-        assert_int_equal(seen(&p, 1, "/a"), atomic_load(&version));
+        assert_int_equal(seen(&p, 1, "/a"), atomic_load(&backend_version));
         if (first == 0) {
             install(&p, 0, programs[1]);
             assert_true(says(&p, 0, "upgrade", ""));
@@ -269,14 +260,15 @@ static void fleets_of_other_secrets_have_nothing_in_common(void **state)
         }
         both_see(&p, "/a");
         const unsigned calls = backend_calls(backend);
-        atomic_fetch_add(&version, 1);
+        atomic_fetch_add(&backend_version, 1);
         assert_int_equal(ctl(&p.host[0], &out, "cache invalidate --all"), 0);
         assert_non_null(strstr(out, "hosts        0"));
-        assert_int_equal(seen(&p, 0, "/a"), atomic_load(&version));
-        assert_int_equal(seen(&p, 1, "/a"), atomic_load(&version) - 1); /* it was not told */
+        assert_int_equal(seen(&p, 0, "/a"), atomic_load(&backend_version));
+        assert_int_equal(seen(&p, 1, "/a"),
+                         atomic_load(&backend_version) - 1); /* it was not told */
         assert_int_equal(backend_calls(backend), calls + 1);
         assert_int_equal(ctl(&p.host[1], &out, "cache invalidate --all"), 0);
-        assert_int_equal(seen(&p, 1, "/a"), atomic_load(&version));
+        assert_int_equal(seen(&p, 1, "/a"), atomic_load(&backend_version));
         assert_int_equal(backend_calls(backend), calls + 2); /* and takes no object */
         end(&p);
     }
@@ -289,5 +281,5 @@ int main(void)
         cmocka_unit_test(hosts_of_one_format_are_members_at_a_time),
         cmocka_unit_test(fleets_of_other_secrets_have_nothing_in_common),
     };
-    return run_with_backend(stories, &backend, answers);
+    return run_with_backend(stories, &backend, backend_tells_version);
 }

@@ -12,14 +12,6 @@
 #include <unistd.h>
 
 static struct backend *backend;
-static _Atomic unsigned version = 1;
-
-static bool answers(struct asked *ask)
-{
-    char body[32];
-    snprintf(body, sizeof body, "%u", atomic_load(&version));
-    return reply_ok(ask, "Cache-Control: max-age=300\r\n", body);
-}
 
 #define MORE                                                                                       \
     "limit \"few\" { requests = 1000 window = 1s key = \"global\" scope = fleet concurrent = 50 "  \
@@ -58,12 +50,12 @@ static void expect_told(struct fleet *f, int by)
 {
     const char *out;
     for (int i = 0; i < 2; i++)
-        wait_until(seen(&f->host[i]) == atomic_load(&version), 8000);
-    atomic_fetch_add(&version, 1);
+        wait_until(seen(&f->host[i]) == atomic_load(&backend_version), 8000);
+    atomic_fetch_add(&backend_version, 1);
     if (ctl(&f->host[by], &out, "cache invalidate /a") || strstr(out, "cut off"))
         fail_msg("%s", out);
     for (int i = 0; i < 2; i++)
-        assert_int_equal(seen(&f->host[i]), atomic_load(&version));
+        assert_int_equal(seen(&f->host[i]), atomic_load(&backend_version));
 }
 
 static pid_t control_of(struct house *h)
@@ -104,18 +96,18 @@ static void what_was_taken_out_of_the_log_is_noticed(void **state)
     struct fleet f;
     const char *out;
     start(&f);
-    wait_until(seen(&f.host[1]) == atomic_load(&version), 8000);
+    wait_until(seen(&f.host[1]) == atomic_load(&backend_version), 8000);
     const pid_t control = control_of(&f.host[1]);
     kill(control, SIGSTOP);
     assert_int_equal(ctl(&f.host[0], &out, "cache invalidate /x --local"), 0);
     wait_until(atoi(redis_do(&f.redis, "XLEN polder:{test}:log")) >= 1, 3000);
     const int before = atoi(redis_do(&f.redis, "GET polder:{test}:count"));
-    atomic_fetch_add(&version, 1);
+    atomic_fetch_add(&backend_version, 1);
     assert_int_equal(ctl(&f.host[0], &out, "cache invalidate /a --local"), 0);
     wait_until(atoi(redis_do(&f.redis, "GET polder:{test}:count")) > before, 3000);
     redis_do(&f.redis, "XTRIM polder:{test}:log MAXLEN 0");
     kill(control, SIGCONT);
-    wait_until(seen(&f.host[1]) == atomic_load(&version), 5000);
+    wait_until(seen(&f.host[1]) == atomic_load(&backend_version), 5000);
     wait_until(fleet_says(&f.host[1], "lag       0") && fleet_says(&f.host[1], "state     member"),
                5000);
     redis_do(&f.redis, "DEL polder:{test}:log");
@@ -238,5 +230,5 @@ int main(void)
         cmocka_unit_test(any_key_may_hold_something_else),
         cmocka_unit_test(a_host_that_was_taken_away_is_forgotten),
     };
-    return run_with_backend(stories, &backend, answers);
+    return run_with_backend(stories, &backend, backend_tells_version);
 }
